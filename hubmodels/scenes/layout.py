@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from hubmodels.scenes.shapes import KIND, OUTLINE, extent, signed_distance, sprites
-from hubmodels.scenes.world import CANVAS, MARGIN, Group, Place, Relation, Scene
+from hubmodels.scenes.shapes import OUTLINE, extent, signed_distance, sprites
+from hubmodels.scenes.world import CANVAS, MARGIN, SHAPES, Group, Place, Relation, Scene
 
 GAP = 1.0
 """Units left free between the boxes of things that are not in contact."""
@@ -74,18 +74,17 @@ def offsets(kind: str, a: tuple[str, str], b: tuple[str, str]) -> tuple[Place, .
         )
     if kind == "inside":
         return _inside_offsets(a, b)
-    covers, covered = (sprites()[0][KIND[k]] >= 0.5 for k in (a, b))
-    reach = len(covered) // 2 + len(covers) // 2
-    field = np.pad(covered, reach)
+    covers, covered = (sprites(size)[0][SHAPES.index(shape)] >= 0.5 for shape, size in (a, b))
+    reach = len(covers) // 2 + len(covered) // 2
+    field = np.pad(covered, len(covers))
+    middle = len(field) // 2 - len(covers) // 2
     smaller = min(covers.sum(), covered.sum())
     found = []
-    for dy in range(0, reach):
-        for dx in range(-reach, reach + 1):
-            if abs(dx) > 10 or dy < 2:
-                continue
-            top, left = reach + dy, reach + dx
+    for dy in range(2, reach):  # what is in front stands lower
+        for dx in range(-10, 11):
+            top, left = middle + dy, max(middle + dx, 0)
             window = field[top : top + len(covers), left : left + len(covers)]
-            hidden = (window & covers).sum()
+            hidden = (window & covers[: window.shape[0], : window.shape[1]]).sum()
             if hidden >= OVERLAP * smaller and covered.sum() - hidden >= VISIBLE * covered.sum():
                 found.append((dx, dy))
     return tuple(found)

@@ -8,11 +8,12 @@ K instances at most; R pixels a side. Things are drawn back to front: containers
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hubmodels.scenes import shapes
-from hubmodels.scenes.world import BACKGROUNDS, CANVAS, COLORS, MAX_INSTANCES, Scene
+from hubmodels.scenes.world import BACKGROUNDS, CANVAS, COLORS, MAX_INSTANCES, SIZES, Scene
 
 RESOLUTIONS = range(32, 513)
 OUTLINE_SHADE = 0.45
@@ -40,8 +41,13 @@ class Packed:
 
 def drawing_order(scene: Scene) -> list[int]:
     """Group indices back to front. Only contacts overlap, and each group is in one at most."""
-    behind = {r.primary().target for r in scene.relations if r.primary().kind in ("in front of", "inside")}
-    return sorted(range(len(scene.groups)), key=lambda index: index not in behind)
+    order = list(range(len(scene.groups)))
+    for relation in scene.relations:
+        fact = relation.primary()
+        if fact.kind in ("in front of", "inside") and order.index(fact.source) < order.index(fact.target):
+            order.remove(fact.source)
+            order.append(fact.source)
+    return order
 
 
 _COLOR = {name: number for number, name in enumerate(COLORS)}
@@ -54,40 +60,46 @@ def pack(scenes: list[Scene]) -> Packed:
     Raises:
         ValueError: a scene has a group without places; `layout.place` gives it some.
     """
-    kind, color, place, name, background = [], [], [], [], []
-    for scene in scenes:
+    kind = np.full((len(scenes), MAX_INSTANCES), -1)
+    color, name = np.zeros_like(kind), np.zeros_like(kind, dtype=np.uint8)
+    place = np.zeros((len(scenes), MAX_INSTANCES, 2), np.int64)
+    for row, scene in enumerate(scenes):
         if not scene.placed:
             raise ValueError("cannot draw a scene without places; pass it through layout.place first")
-        starts = [sum(g.count for g in scene.groups[:i]) for i in range(len(scene.groups))]
-        rows = [
-            (shapes.KIND[group.shape, group.size], _COLOR[group.color], group.places[i], starts[index] + i + 1)
-            for index in drawing_order(scene)
-            for i, group in [(i, scene.groups[index]) for i in range(scene.groups[index].count)]
-        ]
-        rows += [(-1, 0, (0, 0), 0)] * (MAX_INSTANCES - len(rows))
-        for column, value in zip((kind, color, place, name), zip(*rows, strict=True), strict=True):
-            column.append(value)
-        background.append(_BACKGROUND[scene.background])
-    return Packed(
-        torch.tensor(kind),
-        torch.tensor(color),
-        torch.tensor(place),
-        torch.tensor(name, dtype=torch.uint8),
-        torch.tensor(background),
-    )
+        first, names = 1, []
+        for group in scene.groups:
+            names.append(first)
+            first += group.count
+        k = 0
+        for index in drawing_order(scene):
+            group = scene.groups[index]
+            for i, where in enumerate(group.places):
+                kind[row, k] = shapes.KIND[group.shape, group.size]
+                color[row, k] = _COLOR[group.color]
+                place[row, k] = where
+                name[row, k] = names[index] + i
+                k += 1
+    background = torch.tensor([_BACKGROUND[scene.background] for scene in scenes])
+    return Packed(*map(torch.from_numpy, (kind, color, place, name)), background)
 
 
 @lru_cache(maxsize=None)
-def _tables(resolution: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sprites (kinds, W*W) of fill and outline coverage, palette (2, colours, 3), backgrounds (N, 3, R, R)."""
-    whole, fill = (torch.from_numpy(s).flatten(1) for s in shapes.sprites(resolution))
+def _sprites(resolution: int, size: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Coverage of outline-and-fill and of fill alone, (shapes, W, W), for the shapes of one size."""
+    whole, fill = shapes.sprites(size, resolution)
+    return torch.from_numpy(whole).to(device), torch.from_numpy(fill).to(device)
+
+
+@lru_cache(maxsize=None)
+def _colors(resolution: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Palette (2, colours, 3) of fills and outlines, and backgrounds (N, R, R, 3), in [0, 255]."""
     fills = torch.tensor(list(COLORS.values()), dtype=torch.float32)
     palette = torch.stack([fills, (fills * OUTLINE_SHADE).round()])
-    papers = torch.stack([_paper(name, resolution) for name in BACKGROUNDS])[:, None].expand(-1, 3, -1, -1)
-    return whole.to(device), fill.to(device), palette.to(device), papers.contiguous().to(device)
+    papers = torch.stack([paper(name, resolution) for name in BACKGROUNDS])[..., None].expand(-1, -1, -1, 3)
+    return palette.to(device), papers.round().to(torch.uint8).contiguous().to(device)
 
 
-def _paper(name: str, resolution: int) -> Tensor:
+def paper(name: str, resolution: int) -> Tensor:
     """A background as grey levels (R, R) in [0, 255]; patterns repeat every 8 units."""
     units = (torch.arange(resolution) + 0.5) * (CANVAS / resolution)
     y, x = torch.meshgrid(units, units, indexing="ij")
@@ -115,33 +127,43 @@ def draw(packed: Packed, resolution: int = CANVAS) -> tuple[Tensor, Tensor]:
     if resolution not in RESOLUTIONS:
         raise ValueError(f"resolution must be from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, got {resolution}")
     device = packed.kind.device
-    whole, fill, palette, papers = _tables(resolution, device)
-    width = int(whole.shape[1] ** 0.5)
-    side = resolution + 2 * width  # a border as wide as a sprite, so that none is ever cut by the index arithmetic
-    count = len(packed.background)
-    canvas = torch.empty(count, 3, side, side, device=device)
-    canvas[..., width:-width, width:-width] = papers[packed.background]
-    ids = torch.zeros(count, side, side, dtype=torch.uint8, device=device)
-    flat_canvas, flat_ids = canvas.view(-1), ids.view(-1)
-    corner = ((packed.place + 0.5) * (resolution / CANVAS) - width / 2).round().long() + width
-    window = torch.arange(width, device=device)
-    window = (window[:, None] * side + window).flatten()
-    channel = torch.arange(3, device=device)[:, None] * (side * side)
+    palette, papers = _colors(resolution, device)
+    border = max(len(_sprites(resolution, size, device)[0][0]) for size in SIZES) // 2 + 1
+    side = resolution + 2 * border  # sprites reach over the edge, though what they cover does not
+    inner = slice(border, border + resolution)
+    canvas = torch.empty(len(packed.background), side, side, 3, dtype=torch.uint8, device=device)
+    canvas[:, inner, inner] = papers[packed.background]
+    ids = torch.zeros(len(packed.background), side, side, dtype=torch.uint8, device=device)
+    pixels, names = canvas.view(-1, 3), ids.view(-1)
     for k in range(packed.kind.shape[1]):
-        (which,) = (packed.kind[:, k] >= 0).nonzero(as_tuple=True)
-        if len(which) == 0:
-            break
-        kind, color = packed.kind[which, k], packed.color[which, k]
-        start = corner[which, k, 1] * side + corner[which, k, 0]
-        covered, filled = whole[kind], fill[kind]
-        at = (which * (3 * side * side) + start)[:, None, None] + channel + window
-        paint = palette[0][color][..., None] * filled[:, None]
-        paint += palette[1][color][..., None] * (covered - filled)[:, None]
-        flat_canvas[at] = flat_canvas[at] * (1 - covered)[:, None] + paint
-        at = (which * (side * side) + start)[:, None] + window
-        flat_ids[at] = torch.where(covered >= 0.5, packed.name[which, k][:, None], flat_ids[at])
-    inner = (..., slice(width, -width), slice(width, -width))
-    return canvas[inner].round().to(torch.uint8), ids[inner].contiguous()
+        for number, size in enumerate(SIZES):
+            (which,) = ((packed.kind[:, k] >= 0) & (packed.kind[:, k] % len(SIZES) == number)).nonzero(as_tuple=True)
+            if len(which) == 0:
+                continue
+            whole, fill = _sprites(resolution, size, device)
+            width = whole.shape[-1]
+            corner = (packed.place[which, k] + 0.5) * (resolution / CANVAS) - width / 2
+            corner = corner.round().long() + border
+            window = torch.arange(width, device=device)
+            window = (window[:, None] * side + window).flatten()
+            at = ((which * side + corner[:, 1]) * side + corner[:, 0])[:, None] + window
+            shape, color = packed.kind[which, k] // len(SIZES), packed.color[which, k]
+            # one small table of premultiplied sprites, (colours, shapes, W*W, 3), serves the whole batch
+            paint = _paint(resolution, size, device)[color, shape]
+            covered = whole.flatten(1)[shape]
+            pixels[at] = torch.addcmul(paint, pixels[at].float(), 1 - covered[..., None]).round().to(torch.uint8)
+            names[at] = torch.where(covered >= 0.5, packed.name[which, k][:, None], names[at])
+    pictures = canvas[:, inner, inner].permute(0, 3, 1, 2).contiguous()
+    return pictures, ids[:, inner, inner].contiguous()
+
+
+@lru_cache(maxsize=None)
+def _paint(resolution: int, size: str, device: torch.device) -> Tensor:
+    """Colour times coverage, (colours, shapes, W*W, 3) in [0, 255]."""
+    whole, fill = (sprite.flatten(1) for sprite in _sprites(resolution, size, device))
+    palette, _ = _colors(resolution, device)
+    fills, outlines = palette[:, :, None, None]
+    return fills * fill[..., None] + outlines * (whole - fill)[..., None]
 
 
 def render(scenes: list[Scene], resolution: int = CANVAS, device: torch.device | str = "cpu") -> Tensor:

@@ -16,7 +16,7 @@ OUTLINE = 1.1
 SUPERSAMPLES = 8
 
 KINDS = tuple((shape, size) for shape in SHAPES for size in SIZES)
-"""A sprite for each; `KINDS.index((shape, size))` is its number."""
+"""Every shape in every size; a kind's number is shape number * 3 + size number."""
 KIND = {kind: number for number, kind in enumerate(KINDS)}
 
 
@@ -74,22 +74,22 @@ def extent(shape: str, size: str) -> tuple[float, float, float, float]:
 
 
 @lru_cache(maxsize=None)
-def sprites(resolution: int = CANVAS) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage of each kind of thing in a window of W x W pixels centred on it.
+def sprites(size: str, resolution: int = CANVAS) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage of each shape of one size in a window of W x W pixels centred on it.
 
     Returns:
-        `whole` and `fill`, both (len(KINDS), W, W) float32 in [0, 1]: what the shape covers, and what it covers
+        `whole` and `fill`, both (len(SHAPES), W, W) float32 in [0, 1]: what the shape covers, and what it covers
         inside its outline. W is odd at 64 pixels and even at 128, so that a placed centre falls on the window's.
     """
     scale = resolution / CANVAS
-    reach = max(max(extent(*kind)) for kind in KINDS) * scale
+    reach = max(max(extent(shape, size)) for shape in SHAPES) * scale
     width = 2 * math.ceil(reach - 0.5) + 1 if round(scale) % 2 else 2 * math.ceil(reach)
     grid = ((np.arange(width * SUPERSAMPLES) + 0.5) / SUPERSAMPLES - width / 2) / scale
     x, y = np.meshgrid(grid, grid)
-    whole = np.empty((len(KINDS), width, width), np.float32)
+    whole = np.empty((len(SHAPES), width, width), np.float32)
     fill = np.empty_like(whole)
-    for number, kind in enumerate(KINDS):
-        distance = signed_distance(*kind, x, y).reshape(width, SUPERSAMPLES, width, SUPERSAMPLES)
+    for number, shape in enumerate(SHAPES):
+        distance = signed_distance(shape, size, x, y).reshape(width, SUPERSAMPLES, width, SUPERSAMPLES)
         whole[number] = (distance < 0).mean((1, 3))
         fill[number] = (distance < -OUTLINE).mean((1, 3))
     return whole, fill

@@ -1,0 +1,42 @@
+"""The processes and the precision that a run gets."""
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from .config import RunConfig
+from .stop import Stop
+
+
+def launched(config: RunConfig) -> Accelerator:
+    """Accelerate, holding as many processes as were asked for.
+
+    Raises:
+        Stop: it has fewer. `accelerate launch --cpu --num_processes 2` starts one, and the processes of
+            torchrun each train alone if accelerate does not know that they are on CPUs; neither says so.
+    """
+    cuda = torch.cuda.is_available()
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "no"
+    if precision == "fp16" and not cuda:
+        raise Stop("--run.precision fp16 needs a CUDA device: choose auto, bf16 or no")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=precision,
+        gradient_accumulation_steps=config.accumulate,
+        log_with=list(config.trackers) or None,
+        project_dir=str(Path(config.out) / "tensorboard"),
+    )
+    wanted = config.processes or int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != wanted:
+        raise Stop(
+            f"asked for {wanted} processes, accelerate has {accelerator.num_processes}. Launch CPUs with "
+            f"ACCELERATE_USE_CPU=1 torchrun --nproc_per_node {wanted} SCRIPT and GPUs with "
+            f"accelerate launch --multi_gpu --num_processes {wanted} SCRIPT"
+        )
+    return accelerator
