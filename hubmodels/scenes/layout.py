@@ -303,5 +303,5 @@ def check(scene: Scene) -> None:
             bl, bu, br, bd = _reach(b)
             gap_x = max(bx - ax - ar - bl, ax - bx - al - br)
             gap_y = max(by - ay - ad - bu, ay - by - au - bd)
-            if max(gap_x, gap_y) < GAP:
+            if max(gap_x, gap_y) < GAP - 1e-6:
                 raise LayoutError(f"{_name(a, (ax, ay))} and {_name(b, (bx, by))} overlap; move one of them")

@@ -35,7 +35,7 @@ class RunConfig:
     processes: int = 0
     """Processes that must take part, all machines together; 0 accepts as many as were launched."""
     threads: int = 0
-    """CPU threads of a process; 0 leaves it to torch."""
+    """CPU threads of a process; 0 shares all cores among the processes of this machine."""
     log_every: int = 50
     """Steps between lines of log.jsonl."""
     save_every: int = 1000

@@ -23,8 +23,9 @@ def launched(config: RunConfig) -> Accelerator:
         precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "no"
     if precision == "fp16" and not cuda:
         raise Stop("--run.precision fp16 needs a CUDA device: choose auto, bf16 or no")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # accelerate launch sets OMP_NUM_THREADS=1 without a word, which leaves all cores but one idle
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local))
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=precision,

@@ -17,11 +17,12 @@ state has to be saved.
 """
 
 import copy
+import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,8 @@ class Run:
             else:
                 self._others.append(item)
                 ready.append(item)
-        self._networks = [
-            self._accelerator.unwrap_model(item) for item in ready if isinstance(item, nn.Module)
-        ]
+        networks = [item for item in ready if isinstance(item, nn.Module)]
+        self._networks = [self._accelerator.unwrap_model(item) for item in networks]
         if self.config.ema:
             self._averages = [EMA(network, self.config.ema) for network in self._networks]
         if self.config.resume:
@@ -121,9 +121,10 @@ class Run:
             raise ValueError("give batches() the loader that prepare() returned")
         loader.batch_sampler.position = self.position
         rows = loader.batch_sampler.batch * self._accelerator.num_processes
-        handlers = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        if self.step >= self.config.steps:
+            return  # killed after the last step, before the export
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
         self._journal.open_bar(self.step, self.config.steps)
         try:
             for batch in loader:
@@ -173,15 +174,14 @@ class Run:
         norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or inf)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         self._guard(terms, norm)
-        index = next(
-            i for i, raw in enumerate(self._optimizers) if raw is getattr(optimizer, "optimizer", None)
-        )
+        raw = getattr(optimizer, "optimizer", None)  # inside accelerate's wrapper
+        index = next(i for i, own in enumerate(self._optimizers) if own is raw)
         rate = float(optimizer.param_groups[0]["lr"])
         self._journal.add({_numbered("lr", index): rate, _numbered("gradient_norm", index): norm})
         optimizer.step()
         if not self._accelerator.optimizer_step_was_skipped:
             for other in self._others:
-                if getattr(other, "optimizer", None) is self._optimizers[index]:
+                if getattr(other, "optimizer", None) is raw:
                     other.step()
         optimizer.zero_grad()
 
@@ -233,11 +233,14 @@ class Run:
             source = checkpoint.folder_of(self._checkpoints, int((self._best or {"step": self.step})["step"]))
             tensors, _ = checkpoint.read(source)
             blank: Any = self._blanks[index]
-            checkpoint.load_weights(
-                blank, tensors[f"{'average' if self._averages else 'model'}_{index}"], source
-            )
+            kind = "average" if self._averages else "model"
+            checkpoint.load_weights(blank, tensors[f"{kind}_{index}"], source)
+            scratch = target.with_name(target.name + ".tmp")
             with checkpoint.on_disk(target):
-                blank.save_pretrained(target)
+                shutil.rmtree(scratch, ignore_errors=True)
+                blank.save_pretrained(scratch)
+                shutil.rmtree(target, ignore_errors=True)
+                scratch.rename(target)
         self._accelerator.wait_for_everyone()
         return target
 
@@ -246,8 +249,8 @@ class Run:
         if self.config.resume:
             if not steps:
                 raise Stop(f"{out} has no checkpoint to resume from")
-            if steps[-1] >= self.config.steps:
-                raise Stop(f"{out} is finished: it has done its {self.config.steps} steps")
+            if steps[-1] >= self.config.steps and (self.out / "export").exists():
+                raise Stop(f"{out} is finished: {self.config.steps} steps are done and in {out}/export")
             return steps[-1]
         if steps:
             raise Stop(f"{out} already holds a run: go on with --resume {out}, or choose another --run.out")
@@ -263,7 +266,7 @@ class Run:
             self._journal.write(self.step)
         if save:
             self._save()
-        if signalled:
+        if signalled and self.step < self.config.steps:
             raise SystemExit(0)
 
     def _any(self, *flags: bool) -> list[bool]:
@@ -329,7 +332,8 @@ class Run:
         finite = torch.stack([value.detach().float().isfinite() for value in [*terms.values(), norm]])
         if finite.all():  # the only wait for the device in a step
             return
-        bad = [f"{name} is {float(value):g}" for name, value in terms.items() if not value.isfinite()]
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        bad = [f"{name} is {value:g}" for name, value in values.items() if not isfinite(value)]
         if not bad and self._accelerator.scaler:
             return  # fp16 overflow: the scaler skips this step and halves its scale
         where = ", ".join(bad) or f"the gradient norm is {float(norm):g}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_average_has_its_closed_form_and_gives_the_weights_back() -> None:
         nn.init.constant_(network.weight, value)
         network.num_batches_tracked += 1
         ema.update(network)
-    # sum over i of (1 - d_i) * value_i * the product of the later decays, and what is left of the first weight, 1
+    # Each value weighs (1 - its decay) times the later decays; the first weight, 1, has them all left.
     wanted = math.prod(decays) + sum(
         (1 - d) * v * math.prod(decays[i + 1 :]) for i, (d, v) in enumerate(zip(decays, values, strict=True))
     )
@@ -135,7 +136,8 @@ def test_data_that_cannot_fill_a_batch_or_be_jumped_into_is_refused() -> None:
         rows_drawn(1, processes=2, batch=6)
 
     class Stream(IterableDataset):
-        pass
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(9))
 
     with pytest.raises(Stop, match="Stream is a stream"):
         ordered(DataLoader(Stream()), 0, 0, 1)

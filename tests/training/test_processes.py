@@ -58,9 +58,8 @@ def test_fsdp2_saves_whole_tensors_resumes_and_exports(tmp_path: Path) -> None:
     settings = ["--run.steps", "4", "--run.save-every", "2", "--run.precision", "no", "--run.trackers"]
     devices = min(2, torch.cuda.device_count())
     fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    stop = torchrun(
-        "toy.py", "--run.out", str(tmp_path), *settings, processes=devices, TOY_SIGTERM_AT="2", **fsdp
-    )
+    settings += ["--run.out", str(tmp_path)]
+    stop = torchrun("toy.py", *settings, processes=devices, TOY_SIGNAL="SIGTERM", TOY_SIGNAL_AT="2", **fsdp)
     assert (tmp_path / "checkpoints" / "step_00000002").exists(), stop
     errors = torchrun("toy.py", "--resume", str(tmp_path), processes=devices, **fsdp)
     assert (tmp_path / "export" / "model.safetensors").exists(), errors

@@ -3,11 +3,13 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,13 +85,13 @@ def test_killed_while_it_writes_a_checkpoint_and_resumed_it_ends_in_the_same_bit
 ) -> None:
     out = tmp_path / "run"
     options = ["--run.out", str(out), "--run.trackers", "--workers", "1"]
-    # A checkpoint takes six syncs: the ninth is inside the second one, of step 6.
+    # A checkpoint takes six syncs: the ninth is inside the second one, of step 4.
     environment = os.environ | {"TOY_DIE_IN_FSYNC": "9", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.training.toy", *options]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert checkpoint.steps_in(out / "checkpoints") == [3]
-    assert (out / "checkpoints" / "step_00000006.tmp").exists()
+    assert (out / "checkpoints" / "step_00000004.tmp").exists()
     with (out / "log.jsonl").open("a") as file:
         file.write('{"step": 7, "lo')  # a line cut short, too
     again = subprocess.run([*command[:3], "--resume", str(out)], capture_output=True, text=True, timeout=300)
@@ -98,20 +100,30 @@ def test_killed_while_it_writes_a_checkpoint_and_resumed_it_ends_in_the_same_bit
     assert checkpoint.steps_in(out / "checkpoints") == [8] and not list(out.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_exits_with_0_and_the_run_goes_on(
-    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("TOY_SIGTERM_AT", "4")
-    monkeypatch.setattr(signal, "SIGTERM", number)  # what the script sends itself; the handlers have both
-    before = signal.getsignal(number)
+    monkeypatch.setenv("TOY_SIGNAL_AT", "5")
+    monkeypatch.setenv("TOY_SIGNAL", name)
+    before = signal.getsignal(signal.Signals[name])
     with pytest.raises(SystemExit) as stop:
         toy.main(config(tmp_path))
-    assert stop.value.code == 0 and checkpoint.steps_in(tmp_path / "checkpoints") == [4]
-    assert signal.getsignal(number) is before
-    monkeypatch.delenv("TOY_SIGTERM_AT")
+    assert stop.value.code == 0 and checkpoint.steps_in(tmp_path / "checkpoints") == [4, 5]
+    assert signal.getsignal(signal.Signals[name]) is before
+    monkeypatch.delenv("TOY_SIGNAL_AT")
     toy.main(resumed(toy.Config(resume=str(tmp_path))))
     assert_same_run(straight, tmp_path, step=8)
+
+
+def test_killed_before_the_export_it_only_exports(straight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(straight, out)
+    shutil.rmtree(out / "export")
+    toy.main(resumed(toy.Config(resume=str(out))))
+    exported = [(folder / "export" / "model.safetensors").read_bytes() for folder in (straight, out)]
+    assert exported[0] == exported[1]
+    assert_same_run(straight, out, step=8)
 
 
 def test_nan_stops_before_the_step_and_names_the_term(
@@ -120,7 +132,7 @@ def test_nan_stops_before_the_step_and_names_the_term(
     monkeypatch.setenv("TOY_NAN_AT", "4")
     with pytest.raises(Stop, match="^step 5: l2 is nan, l1 is nan. Nothing was updated or saved"):
         toy.main(config(tmp_path))
-    assert checkpoint.steps_in(tmp_path / "checkpoints") == [3]
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [4]
     assert [line["step"] for line in log(tmp_path)] == [1, 2, 3, 4]
 
 
@@ -167,19 +179,19 @@ def test_a_folder_that_cannot_be_used_is_one_line_and_is_left_alone(straight: Pa
 
     kept = {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()}
     refused(config(straight), "already holds a run: go on with --resume .* or choose another --run.out")
-    refused(resumed(toy.Config(resume=str(straight))), "is finished: it has done its 8 steps")
+    refused(resumed(toy.Config(resume=str(straight))), "is finished: 8 steps are done")
     assert kept == {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()}
     refused(config(tmp_path, resume=True), "has no checkpoint to resume from")
     refused(config(tmp_path, processes=2), "asked for 2 processes, accelerate has 1. .* torchrun")
 
-    toy.main(config(tmp_path, steps=2))
+    toy.main(config(tmp_path, steps=4))
     longer = config(tmp_path, resume=True)
     wide = replace(longer, network=toy.NetworkConfig(width=9))
     refused(wide, r"another network: head.weight is \(1, 8\) there and \(1, 9\) in the model")
     refused(config(tmp_path, resume=True, ema=0.0), "of a run with other .*averages")
-    damaged = tmp_path / "checkpoints" / "step_00000002" / "model_0.safetensors"
+    damaged = tmp_path / "checkpoints" / "step_00000004" / "model_0.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-5])
-    refused(longer, "step_00000002 is damaged .* delete it to go back")
+    refused(longer, "step_00000004 is damaged .* delete it to go back")
 
 
 def test_the_best_the_last_and_every_nth_checkpoint_stay_and_the_best_is_exported(
@@ -206,12 +218,13 @@ def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(tmp_path: Pa
 
 
 def test_two_networks_and_several_steps_a_batch_fit_the_same_verbs(tmp_path: Path) -> None:
-    """The shapes of a GAN (two optimizers, one schedule) and of RL (inner epochs), against a plain torch loop."""
+    """A GAN's shape (two optimizers, one schedule) and RL's (inner epochs), against a plain torch loop."""
 
-    def parts() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer]:
+    def parts() -> list[Any]:
         torch.manual_seed(5)
         one, two = nn.Linear(3, 1), nn.Linear(3, 1)
-        return one, two, torch.optim.AdamW(one.parameters(), 0.1), torch.optim.AdamW(two.parameters(), 0.05)
+        optimizers = [torch.optim.AdamW(one.parameters(), 0.1), torch.optim.AdamW(two.parameters(), 0.05)]
+        return [one, two, *optimizers]
 
     data = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
     run = Run(

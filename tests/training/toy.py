@@ -104,8 +104,8 @@ def main(config: Config) -> None:
         if run.every(4):
             run.log_images("row", torch.linspace(0, 1, 48).view(3, 4, 4))
             run.score(-abs(run.step - float(os.environ.get("TOY_BEST_AT", config.run.steps))))
-        if run.is_main and run.step == int(os.environ.get("TOY_SIGTERM_AT", -1)):
-            os.kill(os.getpid(), signal.SIGTERM)
+        if run.is_main and run.step == int(os.environ.get("TOY_SIGNAL_AT", -1)):
+            os.kill(os.getpid(), signal.Signals[os.environ["TOY_SIGNAL"]])
 
     run.export(model)
 

@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import toy
@@ -27,13 +28,13 @@ def train(out: Path) -> None:
 
 def stopped_and_resumed(out: Path) -> None:
     """Rank 0 alone gets a SIGTERM; both must save the same step, exit with 0, and go on."""
-    os.environ["TOY_SIGTERM_AT"] = "2"
+    os.environ |= {"TOY_SIGNAL": "SIGTERM", "TOY_SIGNAL_AT": "2"}
     try:
         train(out)
     except SystemExit as stop:
         assert stop.code == 0
     assert checkpoint.steps_in(out / "checkpoints") == [2]
-    del os.environ["TOY_SIGTERM_AT"]
+    del os.environ["TOY_SIGNAL_AT"]
     toy.main(resumed(toy.Config(resume=str(out))))
 
 
@@ -43,7 +44,7 @@ def sharded() -> dict[str, bool]:
 
     def make(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, EMA]:
         torch.manual_seed(seed)
-        network = fully_shard(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1)), mesh=mesh)
+        network: Any = fully_shard(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1)), mesh=mesh)
         optimizer, average = torch.optim.AdamW(network.parameters(), 0.01), EMA(network, 0.9)
         for _ in range(3):
             network(torch.randn(8, 4)).square().mean().backward()

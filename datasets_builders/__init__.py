@@ -1,0 +1,1 @@
+"""Command lines that build data sets: `python -m datasets_builders.scenes --help`."""

@@ -1,0 +1,1 @@
+"""Caption to picture, distilled from the renderer of `hubmodels.scenes`."""
