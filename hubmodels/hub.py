@@ -14,9 +14,10 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -158,23 +159,11 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", licens
                 )
             config_file, weights_file = Path(path_or_repo, CONFIG), Path(path_or_repo, WEIGHTS)
         else:
-
-            def download(name: str, revision: str | None) -> Path:
-                with _one_line(str(path_or_repo), revision, name):
-                    file = hf_hub_download(
-                        str(path_or_repo),
-                        name,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        token=token,
-                        local_files_only=local_files_only,
-                    )
-                return _undamaged(Path(file))
-
-            config_file = download(CONFIG, revision)
-            weights_file = download(
-                WEIGHTS, config_file.parent.name
-            )  # of the same commit, whoever pushes now
+            config_file, weights_file = _download(
+                str(path_or_repo),
+                revision,
+                partial(hf_hub_download, cache_dir=cache_dir, token=token, local_files_only=local_files_only),
+            )
         model = cls(_read_config(cls._config_type, config_file))
         _load_weights(model, weights_file)
         return model.to(map_location).eval()
@@ -314,6 +303,15 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         ) from None
 
 
+def _download(repo: str, revision: str | None, get: Callable[..., str]) -> tuple[Path, Path]:
+    """Configuration and weights of one commit, whoever pushes in between."""
+    with _one_line(repo, revision, CONFIG):
+        config_file = Path(get(repo, CONFIG, revision=revision))
+    with _one_line(repo, revision, WEIGHTS):
+        weights_file = Path(get(repo, WEIGHTS, revision=config_file.parent.name))
+    return _undamaged(config_file), _undamaged(weights_file)
+
+
 def _undamaged(file: Path) -> Path:
     """The file, if it is what the Hub has: the cache links each to a blob named by its git or LFS hash.
 
@@ -323,8 +321,11 @@ def _undamaged(file: Path) -> Path:
         return file
     blob = file.parent / file.readlink()
     content = blob.read_bytes()
-    hashes = {64: hashlib.sha256(content), 40: hashlib.sha1(b"blob %d\0" % len(content) + content)}
-    if len(blob.name) in hashes and hashes[len(blob.name)].hexdigest() != blob.name:
+    digest = {64: hashlib.sha256(), 40: hashlib.sha1(b"blob %d\0" % len(content))}.get(len(blob.name))
+    if digest is None:
+        return file
+    digest.update(content)
+    if digest.hexdigest() != blob.name:
         file.unlink()
         blob.unlink()
         raise HubError(

@@ -20,6 +20,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -163,7 +164,7 @@ class LoopbackHub:
         self.objects: dict[str, bytes] = {}  # LFS contents by sha256
         self.faults: list[Fault] = []
         self.requests: list[str] = []
-        self._servers = [_server(self, self._answer), _server(self, self._answer_cdn)]
+        self._bind(0, 0)
         self.url, self.cdn = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
 
     def __enter__(self) -> "LoopbackHub":
@@ -175,6 +176,19 @@ class LoopbackHub:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+
+    def _bind(self, port: int, cdn_port: int) -> None:
+        self._servers = [_server(self, port, self._answer), _server(self, cdn_port, self._answer_cdn)]
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """As without a network: nobody listens. `huggingface_hub.close_session()` drops what is connected."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self._bind(*(server.server_port for server in self._servers))
+            self.__enter__()
 
     def env(self, home: Path) -> dict[str, str]:
         """Variables that send the clients here, with nothing in their caches, which will be in `home`."""
@@ -472,7 +486,7 @@ def _ranged(request: Request, reply: Reply) -> Reply:
     return Reply(206, reply.body[start:stop], headers)
 
 
-def _server(hub: LoopbackHub, answer: Callable[[Request], Reply]) -> ThreadingHTTPServer:
+def _server(hub: LoopbackHub, port: int, answer: Callable[[Request], Reply]) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -546,7 +560,7 @@ def _server(hub: LoopbackHub, answer: Callable[[Request], Reply]) -> ThreadingHT
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
 
 
 def _refusal(status: int) -> Refused:

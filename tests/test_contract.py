@@ -1,0 +1,112 @@
+"""What every public model promises, whatever it draws. To add one: a line in MODELS.
+
+An example is a tiny network and the arguments of its `forward`, which returns tensors, or tuples or
+mappings of them.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from loopback_hub import LoopbackHub
+from safetensors.torch import load_file, save_file
+from tiny import Tiny, TinyConfig
+from torch import Tensor
+
+from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig, tokenize
+from hubmodels.hub import HubError, HubModel
+from hubmodels.scenes import caption, parse, place
+
+Example = tuple[HubModel, tuple[Any, ...]]
+
+
+def tiny() -> Example:
+    return Tiny(TinyConfig()), (torch.randn(4, 3),)
+
+
+def distilled_renderer() -> Example:
+    small = {f"channels_{size}": 4 for size in (8, 16, 32, 64)}
+    config = DistilledRendererConfig(width=16, layers=1, feedforward=16, sentence=16, hidden=4, **small)
+    sentences = ("The red ball is left of the blue cube.", "There are two green cubes.")
+    return DistilledRenderer(config), (tokenize([caption(place(parse(said), 0)) for said in sentences]),)
+
+
+MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer]
+
+
+@pytest.fixture(params=MODELS, ids=lambda function: function.__name__)
+def example(request: pytest.FixtureRequest) -> Example:
+    torch.manual_seed(0)
+    return request.param()
+
+
+def tensors(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    values = output.values() if isinstance(output, Mapping) else output
+    return [tensor for value in values for tensor in tensors(value)]
+
+
+def test_hub_round_trip_is_exact(hub: LoopbackHub, example: Example, tmp_path: Path) -> None:
+    model, inputs = example
+    model.push_to_hub("org/model")
+    loaded = type(model).from_pretrained("org/model", cache_dir=tmp_path)
+    mine, theirs = model.state_dict(), loaded.state_dict()
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name]), name
+    assert all(tensor.dtype == torch.float32 for tensor in mine.values() if tensor.is_floating_point())
+    assert not loaded.training
+    with torch.no_grad():
+        for here, there in zip(tensors(model.eval()(*inputs)), tensors(loaded(*inputs)), strict=True):
+            assert torch.equal(here, there)
+
+
+def test_loading_is_strict(example: Example, tmp_path: Path) -> None:
+    model, _ = example
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = load_file(file)
+    name = min(whole)
+    for wrong in (
+        {key: tensor for key, tensor in whole.items() if key != name},
+        whole | {"unknown": torch.zeros(1)},
+        whole | {name: whole[name].new_zeros(*whole[name].shape, 2)},
+    ):
+        save_file(wrong, file)
+        with pytest.raises(HubError, match="unknown" if "unknown" in wrong else name):
+            type(model).from_pretrained(tmp_path)
+
+
+def test_configuration_is_flat_json(example: Example, tmp_path: Path) -> None:
+    model, _ = example
+    config: Any = model.config
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == vars(config)
+    assert {type(value) for value in vars(config).values()} <= {int, float, str, bool}
+    with pytest.raises(FrozenInstanceError):
+        setattr(config, next(iter(vars(config))), 0)
+
+
+def test_every_parameter_learns(example: Example) -> None:
+    model, inputs = example
+    model.train()
+    for parameter in model.parameters():  # layers that start at zero stop all gradients before them
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    loss = torch.stack([(out * torch.randn_like(out)).sum() for out in tensors(model(*inputs))]).sum()
+    loss.backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle
+
+
+def test_eval_is_deterministic(example: Example) -> None:
+    model, inputs = example
+    model.eval()
+    with torch.no_grad():
+        first, second = (tensors(model(*inputs)) for _ in range(2))
+    for here, there in zip(first, second, strict=True):
+        assert torch.equal(here, there)
