@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
@@ -38,9 +37,6 @@ def draw(
     """
     import random
 
-    from hubmodels import DistilledRenderer
-    from hubmodels.hub import released
-    from hubmodels.images import save_png, sheet
     from hubmodels.scenes import caption as say
     from hubmodels.scenes import parse, place
 
@@ -49,9 +45,16 @@ def draw(
     scene = parse(caption)  # before the seconds that torch takes
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     said = [say(place(scene, seed + i)) for i in range(n)]
+    import torch
+
+    from hubmodels import DistilledRenderer
+    from hubmodels.hub import released
+    from hubmodels.images import from_pil, grid, save_png, to_pil
+
     model = DistilledRenderer.from_pretrained(weights or released("distill"))
-    pictures = [picture.resize((picture.width * scale, picture.height * scale), 0) for picture in model.generate(said)]
-    save_png(pictures[0] if n == 1 else sheet(pictures, columns=min(n, 8)), output)
+    pictures = torch.stack([from_pil(picture) for picture in model.generate(said)])
+    image = to_pil(pictures[0] if n == 1 else grid(pictures, columns=min(n, 8)))
+    save_png(image.resize((image.width * scale, image.height * scale), 0), output)
     for i, sentence in enumerate(said):
         print(f"seed {seed + i}: {sentence}")
     print(f"wrote {output}")
@@ -62,6 +65,7 @@ def evaluate(
     system: Positional[Literal["distill"]],
     weights: str = "",
     report: Path = Path("report.json"),
+    run: str = "",
     data: str = "",
     rows: int = 1000,
     seed: int = 1,
@@ -77,6 +81,7 @@ def evaluate(
         system: What the weights are of.
         weights: Folder or Hub repository; the released weights if left out.
         report: JSON to write.
+        run: Folder of the training run that made the weights, to say in the card how it went.
         data: Folder or Hub id of a `scenes` data set, whose test splits are used in full; scenes are rendered on the
             fly if left out.
         rows: Scenes of each split where they are rendered on the fly.
@@ -98,7 +103,7 @@ def evaluate(
     for path in distill.publish(model, result, scenes["test"], report):
         print(f"wrote {path}")
     if card:
-        model.card = distill.card(result)
+        model.card = distill.card(result, distill.history(Path(run)) if run else "")
         model.save_card(source)
     print(distill.table(result))
 

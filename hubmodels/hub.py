@@ -45,6 +45,12 @@ class HubError(OSError):
     """One line for a person: what is wrong with a folder or repository of a model, and what to do."""
 
 
+def released(system: str) -> str:
+    """Where the released weights of a system are: $MODEL, else `weights/` beside the package, else on the Hub."""
+    local = Path(__file__).parents[1] / "weights" / system
+    return os.environ.get("MODEL") or (str(local) if local.is_dir() else f"org/{system}")
+
+
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", license="mit"):
     """A network that goes to a folder or to the Hub and comes back bit for bit.
 
@@ -130,6 +136,14 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", licens
             operations = [CommitOperationAdd(name, content) for name, content in files.items()]
             commit = api.create_commit(repo_id, operations, commit_message=commit_message, revision=branch)
         return commit.commit_url
+
+    def save_card(self, folder: str | Path) -> None:
+        """Write README.md alone, beside weights that stay as they are.
+
+        Raises:
+            HubError: the folder cannot be written.
+        """
+        _write(Path(folder), {CARD: self._card("PATH_OR_REPOSITORY").encode()})
 
     @classmethod
     def from_pretrained(

@@ -14,8 +14,17 @@ import tyro
 from torch import Tensor
 
 from hubmodels.distill.data import Batch, loader
-from hubmodels.distill.losses import perceptual, random_features, total_variation, weighted_mean
 from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig
+from hubmodels.distill.report import quick, rows
+from hubmodels.images import from_pil, from_uint8, to_uint8, to_unit
+from hubmodels.losses import (
+    foreground_weights,
+    perceptual,
+    random_features,
+    total_variation,
+    weighted_l1,
+    weighted_l2,
+)
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
 
@@ -76,35 +85,32 @@ def main(config: Config) -> None:
         run.log(**terms)
         if run.every(config.evaluate_every):
             with run.averaged(model) as network:
-                score, sheet = evaluate(network, held_back)
-            run.log_images("samples", sheet)
-            run.log(**score)
-            run.score(score["exact"])
+                scores = quick(network, held_back)
+                run.log_images("samples", sheet(network, held_back))
+            run.log(**scores)
+            run.score(scores["exact"])
     run.export(model)
 
 
 def losses(config: Config, student: Tensor, batch: Batch, features: torch.nn.Module) -> dict[str, Tensor]:
     """The weighted terms of the loss."""
-    teacher, foreground = batch["picture"] / 127.5 - 1, batch["foreground"]
-    difference = student.float() - teacher
+    teacher = from_uint8(batch["picture"])
+    weights = foreground_weights(batch["foreground"], config.foreground)
     terms = {
-        "l1": config.l1 * weighted_mean(difference.abs(), foreground, config.foreground),
-        "l2": config.l2 * weighted_mean(difference.square(), foreground, config.foreground),
+        "l1": config.l1 * weighted_l1(student, teacher, weights),
+        "l2": config.l2 * weighted_l2(student, teacher, weights),
         "tv": config.tv * total_variation(student),
     }
     if not config.no_perc:
-        terms["perceptual"] = config.perceptual * perceptual(features, student.float(), teacher)
+        terms["perceptual"] = config.perceptual * perceptual(features, student, teacher)
     return terms
 
 
-def evaluate(network: DistilledRenderer, batch: Batch) -> tuple[dict[str, float], Tensor]:
-    """Share of validation pictures that the oracle reads as their caption, PSNR, and a sheet to look at.
-
-    The sheet has a column for each of sixteen scenes: teacher, student, difference.
-    """
-    from hubmodels.distill.report import quick_scores
-
-    return quick_scores(network, batch)
+def sheet(network: DistilledRenderer, batch: Batch) -> Tensor:
+    """Teacher, student and difference of sixteen scenes, (3, H, W) in [0, 1]."""
+    teacher = batch["picture"][:16]
+    student = to_uint8(network.draw(batch["tokens"][:16])).cpu()
+    return to_unit(from_pil(rows(teacher, student)))
 
 
 if __name__ == "__main__":

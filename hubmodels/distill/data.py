@@ -7,7 +7,6 @@ import random
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

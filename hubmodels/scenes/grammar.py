@@ -19,7 +19,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def _thing(s: State) -> dict[str, State]:
     return {**sizes, **colors}
 
 
-@lru_cache(maxsize=None)
+@cache
 def choices(s: State) -> dict[str, State]:
     """Every word that may come next, with the state it leads to. Treat the answer as read-only."""
     phase = s.phase
@@ -417,7 +417,7 @@ def sentences(vocabulary: frozenset[str], state: State = START) -> Iterator[list
                 yield [word, *rest]
 
 
-@lru_cache(maxsize=None)
+@cache
 def count_sentences(state: State = START, placed: bool = False) -> int:
     """How many sentences the language has; without placement clauses unless `placed`."""
     follow = ((w, f) for w, f in choices(state).items() if placed or w != "at")

@@ -8,7 +8,7 @@ therefore hold by construction. The first seed's layout depends on shapes, sizes
 
 import random
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -59,12 +59,12 @@ def holds(kind: str, a: Group, a_place: Place, b: Group, b_place: Place) -> bool
     return holds(inverse, b, b_place, a, a_place)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _allowed(kind: str, a: tuple[str, str], b: tuple[str, str]) -> frozenset[Place]:
     return frozenset(offsets(kind, a, b))
 
 
-@lru_cache(maxsize=None)
+@cache
 def offsets(kind: str, a: tuple[str, str], b: tuple[str, str]) -> tuple[Place, ...]:
     """Every offset (dx, dy) of `a` from `b`, (shape, size) each, at which a contact relation holds; never empty."""
     if kind == "on":
@@ -233,7 +233,9 @@ def _tighten(scene: Scene, bodies: list[_Body], relations: list[Relation], domai
             for j, b in enumerate(bodies):
                 for ag, _, adx, ady in a.parts:
                     for bg, _, bdx, bdy in b.parts:
-                        if (ag, bg) != (relation.source, relation.target) or not (domains[i].any() and domains[j].any()):
+                        if (ag, bg) != (relation.source, relation.target) or not (
+                            domains[i].any() and domains[j].any()
+                        ):
                             continue
                         axis, da, db = (0, adx, bdx) if relation.kind == "left of" else (1, ady, bdy)
                         first = int(np.flatnonzero(domains[i].any(axis))[0]) + da
@@ -294,7 +296,9 @@ def check(scene: Scene) -> None:
             for b_place in b.places:
                 if not holds(relation.kind, a, a_place, b, b_place):
                     raise LayoutError(f"{_name(a, a_place)} is not {relation.kind} {_name(b, b_place)}")
-    touching = {frozenset((r.source, r.target)) for r in scene.relations if r.primary().kind not in ("left of", "above")}
+    touching = {
+        frozenset((r.source, r.target)) for r in scene.relations if r.primary().kind not in ("left of", "above")
+    }
     for at, (i, a, (ax, ay)) in enumerate(instances):
         for j, b, (bx, by) in instances[at + 1 :]:
             if i != j and frozenset((i, j)) in touching:

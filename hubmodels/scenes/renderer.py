@@ -6,7 +6,7 @@ K instances at most; R pixels a side. Things are drawn back to front: containers
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -83,14 +83,14 @@ def pack(scenes: list[Scene]) -> Packed:
     return Packed(*map(torch.from_numpy, (kind, color, place, name)), background)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sprites(resolution: int, size: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Coverage of outline-and-fill and of fill alone, (shapes, W, W), for the shapes of one size."""
     whole, fill = shapes.sprites(size, resolution)
     return torch.from_numpy(whole).to(device), torch.from_numpy(fill).to(device)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _colors(resolution: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Palette (2, colours, 3) of fills and outlines, and backgrounds (N, R, R, 3), in [0, 255]."""
     fills = torch.tensor(list(COLORS.values()), dtype=torch.float32)
@@ -157,7 +157,7 @@ def draw(packed: Packed, resolution: int = CANVAS) -> tuple[Tensor, Tensor]:
     return pictures, ids[:, inner, inner].contiguous()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _paint(resolution: int, size: str, device: torch.device) -> Tensor:
     """Colour times coverage, (colours, shapes, W*W, 3) in [0, 255]."""
     whole, fill = (sprite.flatten(1) for sprite in _sprites(resolution, size, device))

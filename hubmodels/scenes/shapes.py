@@ -5,7 +5,7 @@ and kept; drawing is then a matter of placing it.
 """
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def signed_distance(shape: str, size: str, x: np.ndarray, y: np.ndarray) -> np.n
     return _polygon_distance(x, y, _polygon(shape, radius))
 
 
-@lru_cache(maxsize=None)
+@cache
 def extent(shape: str, size: str) -> tuple[float, float, float, float]:
     """How far the shape reaches left, up, right and down of its centre, in units."""
     radius = SIZES[size]
@@ -73,7 +73,7 @@ def extent(shape: str, size: str) -> tuple[float, float, float, float]:
     return -min(xs), -min(ys), max(xs), max(ys)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprites(size: str, resolution: int = CANVAS) -> tuple[np.ndarray, np.ndarray]:
     """Coverage of each shape of one size in a window of W x W pixels centred on it.
 

@@ -89,6 +89,4 @@ def assert_disjoint(meanings: Mapping[str, Iterable[str]]) -> None:
     for name, texts in meanings.items():
         for meaning in set(texts):
             if owner.setdefault(meaning, name) != name:
-                raise ValueError(
-                    f"“{meaning}” is both in {owner[meaning]} and in {name}; build the data again"
-                )
+                raise ValueError(f"“{meaning}” is both in {owner[meaning]} and in {name}; build the data again")

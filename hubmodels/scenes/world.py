@@ -114,7 +114,13 @@ class Scene:
         return {
             "background": self.background,
             "groups": [
-                {"count": g.count, "size": g.size, "color": g.color, "shape": g.shape, "places": [list(p) for p in g.places]}
+                {
+                    "count": g.count,
+                    "size": g.size,
+                    "color": g.color,
+                    "shape": g.shape,
+                    "places": [list(p) for p in g.places],
+                }
                 for g in self.groups
             ],
             "relations": [{"kind": r.kind, "source": r.source, "target": r.target} for r in self.relations],
