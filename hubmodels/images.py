@@ -36,9 +36,7 @@ def from_pil(image: Image.Image) -> Tensor:
     """
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
-        raise ValueError(
-            f"pictures must have 1 to {MAX_PIXELS} pixels, got {width} x {height}: resize it first"
-        )
+        raise ValueError(f"pictures must have 1 to {MAX_PIXELS} pixels, got {width} x {height}: resize it first")
     try:
         image = ImageOps.exif_transpose(image)
         image.load()
@@ -69,9 +67,7 @@ def to_pil(picture: Tensor) -> Image.Image:
         ValueError: not one picture of three channels, or not a number somewhere.
     """
     if picture.ndim != 3 or picture.shape[0] != 3:
-        raise ValueError(
-            f"a picture must be (3, H, W), got {tuple(picture.shape)}: pass them one by one, or a grid"
-        )
+        raise ValueError(f"a picture must be (3, H, W), got {tuple(picture.shape)}: pass them one by one, or a grid")
     levels = picture if picture.dtype == torch.uint8 else to_uint8(picture)
     return Image.fromarray(levels.detach().permute(1, 2, 0).cpu().numpy())
 
@@ -135,9 +131,7 @@ def grid(pictures: Tensor, columns: int) -> Tensor:
         ValueError: there are no pictures, or no columns.
     """
     if pictures.ndim != 4 or len(pictures) == 0 or columns < 1:
-        raise ValueError(
-            f"a grid needs pictures (B, 3, H, W) and columns, got {tuple(pictures.shape)}, {columns}"
-        )
+        raise ValueError(f"a grid needs pictures (B, 3, H, W) and columns, got {tuple(pictures.shape)}, {columns}")
     white = _white(pictures)
     columns = min(columns, len(pictures))
     cells = F.pad(pictures, (0, GAP, 0, GAP), value=white)
@@ -154,9 +148,7 @@ def sheet(pictures: Tensor, captions: list[str], columns: int) -> Image.Image:
         ValueError: not one caption for each picture.
     """
     if len(pictures) != len(captions):
-        raise ValueError(
-            f"each picture needs a caption, got {len(pictures)} pictures, {len(captions)} captions"
-        )
+        raise ValueError(f"each picture needs a caption, got {len(pictures)} pictures, {len(captions)} captions")
     scale = max(1, CELL_PX // pictures.shape[-1])
     pictures = pictures.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     height, width = pictures.shape[-2:]

@@ -84,9 +84,7 @@ def test_as_a_program_it_draws_and_refuses(weights: Path) -> None:
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     wrong = subprocess.run([*program, "The red sphere."], capture_output=True, text=True)
     assert wrong.returncode == 1 and wrong.stdout == ""
-    assert (
-        wrong.stderr.startswith("hubmodels: ") and wrong.stderr.count("\n") == 1 and "sphere" in wrong.stderr
-    )
+    assert wrong.stderr.startswith("hubmodels: ") and wrong.stderr.count("\n") == 1 and "sphere" in wrong.stderr
     assert not Path("out.png").exists()
 
 

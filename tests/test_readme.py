@@ -139,9 +139,7 @@ def test_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """In an empty folder with a small model where the released one is, and with a Hub to publish to."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    small = DistilledRendererConfig(
-        width=32, layers=1, channels_8=8, channels_16=8, channels_32=4, channels_64=4
-    )
+    small = DistilledRendererConfig(width=32, layers=1, channels_8=8, channels_16=8, channels_32=4, channels_64=4)
     DistilledRenderer(small).save_pretrained("weights/distill")
     for source in PYTHON:
         exec(compile(source, "README.md", "exec"), {})
@@ -164,9 +162,7 @@ def test_the_diagram_shows_what_is_there() -> None:
         name
         for name in names
         if not any(
-            (parent / (name + suffix)).exists()
-            for parent in (ROOT, ROOT / "hubmodels")
-            for suffix in ("", ".py")
+            (parent / (name + suffix)).exists() for parent in (ROOT, ROOT / "hubmodels") for suffix in ("", ".py")
         )
     ]
     assert not missing

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from hubmodels.scenes.counterfactuals import KINDS, edits
 from hubmodels.scenes.reader import Reading, agrees, read
 from hubmodels.scenes.renderer import draw, pack, paper
 from hubmodels.scenes.splits import SPLITS, assert_disjoint, unplaced
+from hubmodels.scenes.world import CANVAS
 
 BATCH = 64
 HELD_OUT = tuple(name for name in SPLITS if name != "train")
@@ -42,6 +44,11 @@ def drawn(model: DistilledRenderer, scenes: list[Scene]) -> Tensor:
     """The student's pictures of placed scenes, (B, 3, R, R) uint8."""
     batches = [scenes[i : i + BATCH] for i in range(0, len(scenes), BATCH)]
     return torch.cat([to_uint8(model.draw(tokenize([caption(s) for s in batch]))).cpu() for batch in batches])
+
+
+def taught(model: DistilledRenderer, scenes: list[Scene]) -> Tensor:
+    """The teacher's pictures of placed scenes at the student's resolution, (B, 3, R, R) uint8."""
+    return draw(pack(scenes), model.config.resolution)[0]
 
 
 def foreground(pictures: Tensor, scenes: list[Scene]) -> Tensor:
@@ -63,7 +70,9 @@ def likeness(student: Tensor, teacher: Tensor, scenes: list[Scene]) -> dict[str,
 
 
 def readings(pictures: Tensor) -> list[Reading]:
-    """What the oracle sees in pictures (B, 3, 64, 64) uint8."""
+    """What the oracle sees in pictures (B, 3, R, R) uint8; it reads at 64 pixels, larger ones are averaged down."""
+    if pictures.shape[-1] > CANVAS:
+        pictures = F.avg_pool2d(pictures.float(), pictures.shape[-1] // CANVAS).round().to(torch.uint8)
     return [seen for start in range(0, len(pictures), BATCH) for seen in read(pictures[start : start + BATCH])]
 
 
@@ -82,7 +91,7 @@ def means(scores: dict[str, Tensor]) -> dict[str, float]:
 
 def on_split(model: DistilledRenderer, scenes: list[Scene], mean: Tensor) -> dict:
     """Scores of the student and of the references on placed scenes. `mean` is a picture (3, R, R) uint8."""
-    teacher, student = draw(pack(scenes), model.config.resolution)[0], drawn(model, scenes)
+    teacher, student = taught(model, scenes), drawn(model, scenes)
     blank = torch.full_like(teacher, 255)
     seen = readings(student)
     pictures = {
@@ -107,17 +116,19 @@ def counterfactuals(model: DistilledRenderer, scenes: list[Scene], seed: int = 0
     that were edited (their masks before and after, grown by two pixels for anti-aliased edges). The teacher's
     own scores on the same pairs stand beside the student's.
     """
-    result = {}
+    result, size = {}, model.config.resolution
     for kind in KINDS:
         rng = random.Random(f"counterfactuals {seed} {kind}")
         pairs = [pair for scene in scenes if (pair := edits(scene, kind, rng)) is not None]
+        if not pairs:
+            continue
         before, after = [p.before for p in pairs], [p.after for p in pairs]
         inside = torch.stack(
-            [_edited(_ids(p.before), p.changed[0]) | _edited(_ids(p.after), p.changed[1]) for p in pairs]
+            [_edited(_ids(p.before, size), p.changed[0]) | _edited(_ids(p.after, size), p.changed[1]) for p in pairs]
         )
         result[kind] = {"pairs": len(pairs)}
-        for name, paint in (("student", lambda s: drawn(model, s)), ("teacher", lambda s: draw(pack(s))[0])):
-            a, b = paint(before), paint(after)
+        for name, paint in (("student", drawn), ("teacher", taught)):
+            a, b = paint(model, before), paint(model, after)
             energy = (a.float() - b.float()).square().sum(1)
             local = (energy * inside).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-9)
             result[kind][f"{name}_success"] = means(judged(readings(b), after))["exact"]
@@ -125,22 +136,22 @@ def counterfactuals(model: DistilledRenderer, scenes: list[Scene], seed: int = 0
     return result
 
 
-def _ids(scene: Scene) -> Tensor:
-    return draw(pack([scene]))[1][0]
+def _ids(scene: Scene, resolution: int) -> Tensor:
+    return draw(pack([scene]), resolution)[1][0]
 
 
 def _edited(ids: Tensor, numbers: Iterable[int]) -> Tensor:
     """Pixels of the numbered instances, grown by two."""
     own = torch.isin(ids, torch.tensor([*numbers], dtype=ids.dtype))
-    return torch.nn.functional.max_pool2d(own[None].float(), 5, 1, 2)[0] > 0
+    return F.max_pool2d(own[None].float(), 5, 1, 2)[0] > 0
 
 
 def diversity(model: DistilledRenderer, scenes: list[Scene], seeds: int = 4) -> dict[str, float]:
     """Pictures of one caption under several layout seeds: how far apart, and how many are right."""
     result = {}
     layouts = [[place(unplaced(scene), seed) for scene in scenes] for seed in range(seeds)]
-    for name, paint in (("student", lambda s: drawn(model, s)), ("teacher", lambda s: draw(pack(s))[0])):
-        pictures = torch.stack([to_unit(from_uint8(paint(layout))) for layout in layouts])
+    for name, paint in (("student", drawn), ("teacher", taught)):
+        pictures = torch.stack([to_unit(from_uint8(paint(model, layout))) for layout in layouts])
         apart = [(pictures[i] - pictures[j]).abs().mean() for i in range(seeds) for j in range(i + 1, seeds)]
         result[f"{name}_distance"] = round(float(torch.stack(apart).mean()), 4)
     exact = [means(judged(readings(drawn(model, layout)), layout))["exact"] for layout in layouts]
@@ -176,7 +187,7 @@ def report(model: DistilledRenderer, scenes: dict[str, list[Scene]], seed: int, 
         {"splits": {name: {student, teacher, blank, mean, shuffled: {score: mean}}}, "counterfactuals": ...,
         "diversity": ...}, plain JSON.
     """
-    seen = draw(pack([scene_of(row, seed) for row in range(512)]), model.config.resolution)[0]
+    seen = taught(model, [scene_of(row, seed) for row in range(512)])
     mean = seen.float().mean(0).round().to(torch.uint8)
     few = scenes["test"][: max(2, len(scenes["test"]) // 4)]
     parts: dict = {
@@ -316,7 +327,7 @@ def publish(model: DistilledRenderer, result: dict, scenes: list[Scene], path: P
         The files written.
     """
     some = scenes[:16]
-    teacher, student = draw(pack(some), model.config.resolution)[0], drawn(model, some)
+    teacher, student = taught(model, some), drawn(model, some)
     kinds = [KINDS[i % len(KINDS)] for i in range(len(some))]
     edited = [edits(scene, kind, random.Random(0)) for scene, kind in zip(some, kinds, strict=True)]
     pairs = [pair for pair in edited if pair is not None]

@@ -28,9 +28,7 @@ def foreground_psnr(prediction: Tensor, target: Tensor, foreground: Tensor) -> T
     """
     _check(prediction, target)
     if foreground.dtype != torch.bool or foreground.shape != (len(target), *target.shape[2:]):
-        raise ValueError(
-            f"foreground must be bool (B, H, W), got {foreground.dtype} {tuple(foreground.shape)}"
-        )
+        raise ValueError(f"foreground must be bool (B, H, W), got {foreground.dtype} {tuple(foreground.shape)}")
     error = (prediction.float() - target.float()).square().mean(1) * foreground
     return _decibel(error.sum((1, 2)) / foreground.sum((1, 2)))
 
@@ -75,6 +73,4 @@ def _check(prediction: Tensor, target: Tensor) -> None:
             raise ValueError(f"{name} must be of floats in [0, 1], got {pictures.dtype}")
         low, high = pictures.min().item(), pictures.max().item()
         if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"{name} must be in [0, 1], got {low:.3g} to {high:.3g}: pass it to_unit and clamped"
-            )
+            raise ValueError(f"{name} must be in [0, 1], got {low:.3g} to {high:.3g}: pass it to_unit and clamped")

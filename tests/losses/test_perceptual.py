@@ -42,12 +42,9 @@ def test_against_scipy() -> None:
     for layer, stride in zip(features, (1, 2, 2), strict=True):
         kernels = layer.weight.double().numpy()
         ours, theirs = (
-            np.stack(
-                [
-                    np.maximum(correlate(np.pad(x, ((0, 0), (1, 1), (1, 1))), k, "valid")[0], 0)
-                    for k in kernels
-                ]
-            )[:, ::stride, ::stride]
+            np.stack([np.maximum(correlate(np.pad(x, ((0, 0), (1, 1), (1, 1))), k, "valid")[0], 0) for k in kernels])[
+                :, ::stride, ::stride
+            ]
             for x in (ours, theirs)
         )
         expected += np.square(ours - theirs).mean()

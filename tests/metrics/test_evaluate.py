@@ -13,9 +13,7 @@ from hubmodels.images import to_pil
 MODULE = Path(__file__).parents[2] / "hubmodels" / "metrics" / "modules" / "psnr_ssim"
 
 
-def test_loads_by_path_and_from_a_space(
-    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loads_by_path_and_from_a_space(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     import evaluate
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity

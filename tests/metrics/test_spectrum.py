@@ -16,9 +16,7 @@ def alternating(size: int, rows: bool, columns: bool) -> Tensor:
 def test_energy_of_a_pattern_is_its_amplitude_squared(rows: bool, columns: bool) -> None:
     pattern = 0.5 + 0.1 * alternating(64, rows, columns)
     assert checkerboard_energy(pattern).item() == pytest.approx(0.01, rel=1e-4)
-    assert checkerboard(pattern, 0.5 + 0.05 * alternating(64, rows, columns)).item() == pytest.approx(
-        4, rel=1e-3
-    )
+    assert checkerboard(pattern, 0.5 + 0.05 * alternating(64, rows, columns)).item() == pytest.approx(4, rel=1e-3)
 
 
 def test_a_pattern_that_comes_and_goes_counts_whole() -> None:
@@ -41,9 +39,7 @@ def test_tells_a_transposed_convolution_from_an_upsampling() -> None:
     smooth = nn.functional.interpolate(torch.rand(8, 3, 4, 4, generator=generator), 32, mode="bicubic")
     target = nn.functional.interpolate(smooth, 64, mode="bilinear")
     box = torch.ones(3, 1, 3, 3)
-    uneven = nn.functional.conv_transpose2d(
-        smooth, box * 4 / 9, stride=2, padding=1, output_padding=1, groups=3
-    )
+    uneven = nn.functional.conv_transpose2d(smooth, box * 4 / 9, stride=2, padding=1, output_padding=1, groups=3)
     doubled = nn.functional.interpolate(smooth, 64, mode="nearest")
     even = nn.functional.conv2d(doubled, box / 9, padding=1, groups=3)
     assert checkerboard(uneven, target) > 100 * checkerboard(even, target)

@@ -25,9 +25,7 @@ def compare(prediction: Image.Image | None, reference: Image.Image | None) -> st
 def demo() -> gr.Blocks:
     """The page."""
     pictures = [gr.Image(type="pil", label=label) for label in ("Prediction", "Reference")]
-    return gr.Interface(
-        compare, pictures, gr.Textbox(label="Result"), title="PSNR and SSIM", flagging_mode="never"
-    )
+    return gr.Interface(compare, pictures, gr.Textbox(label="Result"), title="PSNR and SSIM", flagging_mode="never")
 
 
 if __name__ == "__main__":
