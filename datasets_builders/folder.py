@@ -143,9 +143,7 @@ def _ray(jobs: list[Job], workers: int) -> Iterator[tuple[Job, bytes]]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise BuildError(
-            "--engine ray needs Ray: pip install 'hubmodels[ray]', or use --engine local"
-        ) from None
+        raise BuildError("--engine ray needs Ray: pip install 'hubmodels[ray]', or use --engine local") from None
     if not jobs:
         return
     ours = not ray.is_initialized()
@@ -227,9 +225,7 @@ def _own(partial: Path, settings: dict) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BuildError(
-                f"another process is building {partial}; wait for it or choose another --out"
-            ) from None
+            raise BuildError(f"another process is building {partial}; wait for it or choose another --out") from None
         if all(file.suffix == ".tmp" for file in partial.iterdir()):
             _write(partial / "build.json", (json.dumps(settings, indent=2) + "\n").encode())
         if _settings(partial) != settings:
@@ -258,12 +254,7 @@ def _block(folder: Path, part: Part, start: int, stop: int) -> Path:
 
 def _make_blocks(folder: Path, parts: list[Part], engine: Engine, workers: int) -> None:
     folder.mkdir(exist_ok=True)
-    jobs = [
-        (part, *block)
-        for part in parts
-        for block in part.blocks()
-        if not _block(folder, part, *block).exists()
-    ]
+    jobs = [(part, *block) for part in parts for block in part.blocks() if not _block(folder, part, *block).exists()]
     total, missing = sum(part.rows for part in parts), sum(stop - start for _, start, stop in jobs)
     make = _ray if engine == "ray" else _local
     with tqdm(total=total, initial=total - missing, unit="row", unit_scale=True) as bar:

@@ -91,9 +91,7 @@ def rows(seed: int, start: int, stop: int, resolution: int = CANVAS) -> Iterator
             drawn.append((index, scene, layout_seed, place(scene, layout_seed)))
         pictures, masks = draw(pack([placed for *_, placed in drawn]), resolution)
         pictures = pictures.permute(0, 2, 3, 1).numpy()
-        for (index, scene, layout_seed, placed), picture, mask in zip(
-            drawn, pictures, masks.numpy(), strict=True
-        ):
+        for (index, scene, layout_seed, placed), picture, mask in zip(drawn, pictures, masks.numpy(), strict=True):
             placed_caption = caption(placed)
             yield {
                 "index": index,
@@ -155,9 +153,7 @@ def parts(config: Config) -> list[Part]:
         config.rows,
         partial(rows, config.seed, resolution=config.resolution),
     )
-    sentences = Part(
-        "templates", TEMPLATE_FEATURES, templates.SPLITS, config.rows, partial(template_rows, config.seed)
-    )
+    sentences = Part("templates", TEMPLATE_FEATURES, templates.SPLITS, config.rows, partial(template_rows, config.seed))
     return {"scenes": [pictures], "templates": [sentences], "both": [pictures, sentences]}[config.config]
 
 
@@ -182,9 +178,7 @@ def build(config: Config) -> Path:
     if config.rows < 1:
         raise BuildError(f"--rows must be at least 1, got {config.rows}")
     if config.resolution not in RESOLUTIONS:
-        raise BuildError(
-            f"--resolution must be from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, got {config.resolution}"
-        )
+        raise BuildError(f"--resolution must be from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, got {config.resolution}")
     if config.workers < 0:
         raise BuildError(f"--workers must not be negative, got {config.workers}")
     chosen = parts(config)
@@ -215,9 +209,7 @@ def main(config: Config) -> None:
     except BuildError as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(
-            f"cannot write {config.out}: {' '.join(str(error).split())}; run the same command again to go on"
-        )
+        sys.exit(f"cannot write {config.out}: {' '.join(str(error).split())}; run the same command again to go on")
     except KeyboardInterrupt:
         sys.exit("stopped; run the same command again to go on")
 

@@ -86,8 +86,10 @@ def evaluate(
             fly if left out.
         rows: Scenes of each split where they are rendered on the fly.
         seed: Of those scenes.
-        card: Also rewrite the README.md in the weights' folder.
+        card: Also rewrite the README.md in the weights' folder, and lay its two pictures there.
     """
+    import shutil
+
     from tqdm import tqdm
 
     from hubmodels import DistilledRenderer
@@ -100,11 +102,12 @@ def evaluate(
     model = DistilledRenderer.from_pretrained(source)
     scenes = distill.scenes_of(data) if data else distill.rendered(rows, seed)
     result = distill.report(model, scenes, seed, progress=lambda steps, what: tqdm(steps, what))
-    for path in distill.publish(model, result, scenes["test"], report):
-        print(f"wrote {path}")
+    files = distill.publish(model, result, scenes["test"], report)
     if card:
         model.card = distill.card(result, distill.history(Path(run)) if run else "")
         model.save_card(source)
+        files += [Path(shutil.copy(path, source)) for path in files if path.suffix == ".png"]
+    print("\n".join(f"wrote {path}" for path in files))
     print(distill.table(result))
 
 

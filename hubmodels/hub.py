@@ -168,9 +168,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", licens
         """
         if Path(path_or_repo).is_dir():
             if revision:
-                raise HubError(
-                    f"{path_or_repo} is a folder and has no revisions: leave out revision={revision!r}"
-                )
+                raise HubError(f"{path_or_repo} is a folder and has no revisions: leave out revision={revision!r}")
             config_file, weights_file = Path(path_or_repo, CONFIG), Path(path_or_repo, WEIGHTS)
         else:
             config_file, weights_file = _download(
@@ -237,13 +235,9 @@ def _read_config(config_type: type, file: Path) -> Any:
         raise HubError(f"{file} is not the JSON of a {name}: save or download it again")
     faults = [f"{key} is missing" for key in hints.keys() - values.keys()]
     faults += [f"{key} is unknown" for key in values.keys() - hints.keys()]
-    faults += [
-        f"{key} is {values[key]!r}" for key in hints if key in values and not _fits(values[key], hints[key])
-    ]
+    faults += [f"{key} is {values[key]!r}" for key in hints if key in values and not _fits(values[key], hints[key])]
     if faults:
-        raise HubError(
-            f"{file} is not that of a {name} ({_some(faults)}): load it with the class that saved it"
-        )
+        raise HubError(f"{file} is not that of a {name} ({_some(faults)}): load it with the class that saved it")
     try:
         return config_type(**values)
     except ValueError as error:
@@ -259,15 +253,11 @@ def _fits(value: Any, hint: Any) -> bool:
 def _load_weights(model: nn.Module, file: Path) -> None:
     """All tensors, or none and an error that names them."""
     if not file.is_file():
-        raise HubError(
-            f"{file.parent} has no {WEIGHTS}: save the model again; pickled weights are never read"
-        )
+        raise HubError(f"{file.parent} has no {WEIGHTS}: save the model again; pickled weights are never read")
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise HubError(
-            f"{file} is no whole safetensors file ({_line(error)}): save or download it again"
-        ) from None
+        raise HubError(f"{file} is no whole safetensors file ({_line(error)}): save or download it again") from None
     own = model.state_dict()
     faults = [f"{name} is missing" for name in own.keys() - tensors.keys()]
     faults += [f"{name} is unknown" for name in tensors.keys() - own.keys()]
@@ -342,9 +332,7 @@ def _undamaged(file: Path) -> Path:
     if digest.hexdigest() != blob.name:
         file.unlink()
         blob.unlink()
-        raise HubError(
-            f"{file.name} was damaged on its way from the Hub and is deleted: load the model again"
-        )
+        raise HubError(f"{file.name} was damaged on its way from the Hub and is deleted: load the model again")
     return file
 
 
@@ -374,9 +362,7 @@ def _explained(error: BaseException, repo: str, revision: str | None, file: str)
         case LocalEntryNotFoundError():
             return f"{file} of {repo} was not downloaded before: load it once without local_files_only"
         case EntryNotFoundError():
-            return (
-                f"{repo} has no {file}: it is not a model saved by hubmodels; pickled weights are never read"
-            )
+            return f"{repo} has no {file}: it is not a model saved by hubmodels; pickled weights are never read"
         case HFValidationError():
             return f"{repo} is neither a folder here nor the name of a repository (owner/name)"
         case _ if status == 401:
@@ -388,9 +374,7 @@ def _explained(error: BaseException, repo: str, revision: str | None, file: str)
         case _ if status >= 500:
             return f"the Hub has trouble of its own (status {status}): try again later"
         case OfflineModeIsEnabled() | httpx.TransportError():
-            return (
-                f"the Hub cannot be reached, or the connection broke ({_line(error)}): check it and try again"
-            )
+            return f"the Hub cannot be reached, or the connection broke ({_line(error)}): check it and try again"
     return f"{repo}: {_line(error)}"
 
 

@@ -52,11 +52,7 @@ class Blob:
 
     def entry(self, path: str) -> dict[str, Any]:
         """As in tree and paths-info."""
-        lfs = (
-            {"lfs": {"oid": self.sha256, "size": len(self.content), "pointerSize": 134}}
-            if self.is_lfs
-            else {}
-        )
+        lfs = {"lfs": {"oid": self.sha256, "size": len(self.content), "pointerSize": 134}} if self.is_lfs else {}
         return {"type": "file", "path": path, "size": len(self.content), "oid": self.oid} | lfs
 
 
@@ -231,9 +227,7 @@ class LoopbackHub:
         for method, pattern, function in ROUTES:
             match = pattern.fullmatch(request.path)
             if match and method == ("GET" if request.method == "HEAD" else request.method):
-                names = {
-                    name: unquote(value) for name, value in match.groupdict().items() if value is not None
-                }
+                names = {name: unquote(value) for name, value in match.groupdict().items() if value is not None}
                 return function(self, request, **self._resolved(request, names))
         raise Refused(404, message=f"no such route: {request.method} {request.path}")
 
@@ -308,8 +302,7 @@ class LoopbackHub:
         siblings = [{"rfilename": path} for path in sorted(commit.files)]
         if "blobs" in request.query:
             siblings = [
-                blob.entry(path) | {"rfilename": path, "blobId": blob.oid}
-                for path, blob in commit.files.items()
+                blob.entry(path) | {"rfilename": path, "blobId": blob.oid} for path, blob in commit.files.items()
             ]
         flags = {"private": repo.private, "gated": "auto" if repo.gated else False, "disabled": False}
         dates = {"lastModified": DATE, "createdAt": DATE}
@@ -326,9 +319,7 @@ class LoopbackHub:
         recursive = request.query.get("recursive", ["false"])[0].lower() in ("true", "1")
         folders = {str(parent) for path in inside for parent in Path(path).parents} - {".", folder}
         folders = {path for path in folders if path.startswith(prefix)}
-        entries = [
-            {"type": "directory", "path": path, "size": 0, "oid": "0" * 40} for path in sorted(folders)
-        ]
+        entries = [{"type": "directory", "path": path, "size": 0, "oid": "0" * 40} for path in sorted(folders)]
         entries += [blob.entry(path) for path, blob in inside.items()]
         return _json([e for e in entries if recursive or "/" not in e["path"][len(prefix) :]])
 
@@ -411,9 +402,7 @@ class LoopbackHub:
                 case "header":
                     title = value["summary"]
                     if value.get("parentCommit", repo.branches[revision]) != repo.branches[revision]:
-                        raise Refused(
-                            412, message="A commit has happened since. Please refresh and try again."
-                        )
+                        raise Refused(412, message="A commit has happened since. Please refresh and try again.")
                 case "file":
                     files[value["path"]] = Blob(base64.b64decode(value["content"]), False)
                 case "lfsFile":
@@ -424,11 +413,7 @@ class LoopbackHub:
                     if files.pop(value["path"], None) is None:
                         raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
                 case "deletedFolder":
-                    files = {
-                        p: blob
-                        for p, blob in files.items()
-                        if not p.startswith(value["path"].rstrip("/") + "/")
-                    }
+                    files = {p: blob for p, blob in files.items() if not p.startswith(value["path"].rstrip("/") + "/")}
         oid = repo.commit(revision, title, files).oid
         return _json(
             {
@@ -441,9 +426,7 @@ class LoopbackHub:
     @route("GET", "/GIT/resolve/REV/(?P<path>.+)")
     def resolve(self, request: Request, repo: Repo, revision: str, path: str) -> Reply:
         if repo.gated and request.token != self.token:
-            raise Refused(
-                401 if request.token is None else 403, "GatedRepo", "Access to this repo is restricted"
-            )
+            raise Refused(401 if request.token is None else 403, "GatedRepo", "Access to this repo is restricted")
         commit = repo.at(revision)
         headers = {"X-Repo-Commit": commit.oid}
         if path not in commit.files:  # with the commit, so that clients may cache the absence
@@ -464,11 +447,7 @@ def _json(value: Any, status: int = 200) -> Reply:
 def _is_large(asked: dict[str, Any]) -> bool:
     """What the Hub sends to LFS: by suffix, size, or because it is not text."""
     suffixes = (".safetensors", ".parquet", ".arrow", ".bin", ".npz", ".zip", ".png", ".jpg")
-    return (
-        asked["path"].endswith(suffixes)
-        or asked["size"] > 10**7
-        or b"\0" in base64.b64decode(asked["sample"])
-    )
+    return asked["path"].endswith(suffixes) or asked["size"] > 10**7 or b"\0" in base64.b64decode(asked["sample"])
 
 
 def _ranged(request: Request, reply: Reply) -> Reply:

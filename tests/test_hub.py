@@ -202,9 +202,7 @@ def test_a_full_disk_leaves_the_old_files(model: Tiny, folder: Path) -> None:
         model.first.weight += 1
     model.card = "new"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (300, hard)
-    )  # enough for the configuration, not for the weights
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))  # enough for the configuration, not for the weights
     try:
         with refused(f"cannot save to {folder}", "make room"):
             model.save_pretrained(folder)
@@ -368,9 +366,7 @@ def test_revisions(hub: LoopbackHub, model: Tiny, cache: Path) -> None:
         Tiny.from_pretrained("org/tiny", revision="v9", cache_dir=cache)
 
 
-def test_the_weights_are_of_the_commit_of_the_configuration(
-    hub: LoopbackHub, model: Tiny, cache: Path
-) -> None:
+def test_the_weights_are_of_the_commit_of_the_configuration(hub: LoopbackHub, model: Tiny, cache: Path) -> None:
     """Somebody pushes another shape between our two downloads."""
     model.push_to_hub("org/tiny")
     repo = hub.repo("org/tiny")
@@ -505,9 +501,7 @@ def test_a_server_that_stumbles_once_is_forgiven(hub: LoopbackHub, model: Tiny, 
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_no_network(
-    hub: LoopbackHub, model: Tiny, tmp_path: Path, hurried, monkeypatch, offline: bool
-) -> None:
+def test_no_network(hub: LoopbackHub, model: Tiny, tmp_path: Path, hurried, monkeypatch, offline: bool) -> None:
     model.push_to_hub("org/tiny")
     Tiny.from_pretrained("org/tiny", cache_dir=tmp_path / "warm")
     close_session()
@@ -537,9 +531,7 @@ def test_datasets_with_several_configurations(hub: LoopbackHub, tmp_path: Path) 
     both = DatasetDict(train=train, test=train.select([4]))
     both.push_to_hub("org/scenes", num_shards={"train": 2, "test": 1})
     DatasetDict(train=train.select([0, 1])).push_to_hub("org/scenes", "templates")
-    shards = [
-        path for path in hub.repo("org/scenes", "datasets").at("main").files if path.endswith("parquet")
-    ]
+    shards = [path for path in hub.repo("org/scenes", "datasets").at("main").files if path.endswith("parquet")]
     assert len(shards) == 4
     loaded = load_dataset("org/scenes", cache_dir=str(tmp_path / "cache"))
     assert {split: rows.num_rows for split, rows in loaded.items()} == {"train": 5, "test": 1}

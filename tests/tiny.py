@@ -21,9 +21,7 @@ class TinyConfig:
             raise ValueError(f"width must be at least 1, got {self.width}")
 
 
-class Tiny(
-    HubModel, pipeline_tag="image-to-image", paper_url="https://arxiv.org/abs/1234.56789", tags=["toy"]
-):
+class Tiny(HubModel, pipeline_tag="image-to-image", paper_url="https://arxiv.org/abs/1234.56789", tags=["toy"]):
     """Two layers with dropout, a buffer of integers and one of numbers.
 
     Shapes: (B, 3) to (B, 3).

@@ -92,7 +92,7 @@ def main(config: Config) -> None:
     run.export(model)
 
 
-def losses(config: Config, student: Tensor, batch: Batch, features: torch.nn.Module) -> dict[str, Tensor]:
+def losses(config: Config, student: Tensor, batch: Batch, features: torch.nn.ModuleList) -> dict[str, Tensor]:
     """The weighted terms of the loss."""
     teacher = from_uint8(batch["picture"])
     weights = foreground_weights(batch["foreground"], config.foreground)

@@ -86,6 +86,9 @@ class DistilledRenderer(
 ):
     """Draws what a caption says: 64 x 64 pictures of coloured shapes, as the scene renderer would."""
 
+    number: Tensor
+    """(V,) the coordinate that a word is, or -1."""
+
     def __init__(self, config: DistilledRendererConfig) -> None:
         super().__init__()
         self.config = config
@@ -230,7 +233,7 @@ class Decoder(nn.Module):
         )
         self.head = nn.Conv2d(channels[-1], 3, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.constant_(self.head.bias, 0.7)
+        self.head.bias = nn.Parameter(torch.full((3,), 0.7))  # near the white that most pictures are
 
     def forward(self, sentence: Tensor, things: Things) -> Tensor:
         x = self.constant.expand(len(sentence), -1, -1, -1)

@@ -176,7 +176,7 @@ def scenes_of(data: str) -> dict[str, list[Scene]]:
     missing = [name for name in HELD_OUT if name not in loaded]
     if missing:
         raise ValueError(f"{data} has no rows in {', '.join(missing)}; build it with more --rows")
-    assert_disjoint({name: part["canonical"] for name, part in loaded.items()})
+    assert_disjoint({str(name): part["canonical"] for name, part in loaded.items()})
     return {name: [parse(said) for said in loaded[name]["placed_caption"]] for name in HELD_OUT}
 
 
@@ -328,8 +328,7 @@ def publish(model: DistilledRenderer, result: dict, scenes: list[Scene], path: P
     """
     some = scenes[:16]
     teacher, student = taught(model, some), drawn(model, some)
-    kinds = [KINDS[i % len(KINDS)] for i in range(len(some))]
-    edited = [edits(scene, kind, random.Random(0)) for scene, kind in zip(some, kinds, strict=True)]
+    edited = [edits(scene, KINDS[i % len(KINDS)], random.Random(0)) for i, scene in enumerate(some)]
     pairs = [pair for pair in edited if pair is not None]
     before, after = drawn(model, [p.before for p in pairs]), drawn(model, [p.after for p in pairs])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,16 +47,12 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     _check(prediction, target)
     if min(target.shape[2:]) < WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}, got {tuple(target.shape)}")
+    # in double precision: a variance is the small difference of two means, and SSIM divides by it
     _, everywhere = structural_similarity_index_measure(
-        prediction.float(),
-        target.float(),
-        sigma=1.5,
-        data_range=1.0,
-        reduction="none",
-        return_full_image=True,
+        prediction.double(), target.double(), sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
     )
     edge = WINDOW // 2
-    return everywhere[..., edge:-edge, edge:-edge].mean((1, 2, 3))
+    return everywhere[..., edge:-edge, edge:-edge].mean((1, 2, 3)).float()
 
 
 def _decibel(mean_square: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ def checkerboard_energy(pictures: Tensor) -> Tensor:
     """
     height, width = pictures.shape[-2:]
     share = torch.fft.fft2(pictures.float(), norm="forward").abs().square().mean(1)  # sums to the mean square
-    flat_y, flat_x = (torch.fft.fftfreq(size, device=pictures.device).abs() for size in (height, width))
-    (slow_y, fast_y), (slow_x, fast_x) = ((f <= BAND, f >= 0.5 - BAND) for f in (flat_y, flat_x))
+    away_y, away_x = (torch.fft.fftfreq(size, device=pictures.device).abs() for size in (height, width))
+    (slow_y, fast_y), (slow_x, fast_x) = ((f <= BAND, f >= 0.5 - BAND) for f in (away_y, away_x))
     corners = (fast_y[:, None] & (slow_x | fast_x)) | (slow_y[:, None] & fast_x)
     return (share * corners).sum((1, 2))
 

@@ -100,7 +100,7 @@ START = State("start")
 END = State("end")
 
 _RELATION_WORDS = {kind: tuple(kind.split()) for kind in RELATIONS}
-_SINGULAR = dict(zip(SHAPES, PLURALS, strict=True))
+_PLURAL: dict[str, str] = dict(zip(SHAPES, PLURALS, strict=True))
 
 
 def _relations_of(mention: Mention) -> list[str]:
@@ -173,7 +173,7 @@ def choices(s: State) -> dict[str, State]:
         return {color: replace(s, phase="shape") for color in COLORS}
     if phase == "shape":
         shapes = CONTAINERS if s.kind == "inside" else SHAPES
-        return {(shape if s.count == 1 else _SINGULAR[shape]): _named(s, shape) for shape in shapes}
+        return {(shape if s.count == 1 else _PLURAL[shape]): _named(s, shape) for shape in shapes}
     if phase == "named":
         return {"at": replace(s, phase="x"), **_after_thing(s)}
     if phase == "x":
@@ -342,7 +342,7 @@ def suggestions(caption: str) -> list[str]:
 def _noun(group: Group) -> list[str]:
     """Size, colour, shape and places of a group."""
     size = [] if group.size == "medium" else [group.size]
-    noun = group.shape if group.count == 1 else _SINGULAR[group.shape]
+    noun = group.shape if group.count == 1 else _PLURAL[group.shape]
     places = " and ".join(f"{x} {y}" for x, y in group.places)
     return [*size, group.color, noun, *(["at", *places.split()] if places else [])]
 

@@ -66,9 +66,9 @@ def pack(scenes: list[Scene]) -> Packed:
     for row, scene in enumerate(scenes):
         if not scene.placed:
             raise ValueError("cannot draw a scene without places; pass it through layout.place first")
-        first, names = 1, []
+        first, numbers = 1, []
         for group in scene.groups:
-            names.append(first)
+            numbers.append(first)
             first += group.count
         k = 0
         for index in drawing_order(scene):
@@ -77,10 +77,11 @@ def pack(scenes: list[Scene]) -> Packed:
                 kind[row, k] = shapes.KIND[group.shape, group.size]
                 color[row, k] = _COLOR[group.color]
                 place[row, k] = where
-                name[row, k] = names[index] + i
+                name[row, k] = numbers[index] + i
                 k += 1
     background = torch.tensor([_BACKGROUND[scene.background] for scene in scenes])
-    return Packed(*map(torch.from_numpy, (kind, color, place, name)), background)
+    kinds, colors, places, names = map(torch.from_numpy, (kind, color, place, name))
+    return Packed(kinds, colors, places, names, background)
 
 
 @cache

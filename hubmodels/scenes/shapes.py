@@ -65,10 +65,9 @@ def signed_distance(shape: str, size: str, x: np.ndarray, y: np.ndarray) -> np.n
 def extent(shape: str, size: str) -> tuple[float, float, float, float]:
     """How far the shape reaches left, up, right and down of its centre, in units."""
     radius = SIZES[size]
-    if shape == "ball":
-        return (radius,) * 4
-    if shape == "ring":
-        return (1.07 * radius,) * 4
+    if shape in ("ball", "ring"):
+        reach = radius if shape == "ball" else 1.07 * radius
+        return reach, reach, reach, reach
     xs, ys = zip(*_polygon(shape, radius), strict=True)
     return -min(xs), -min(ys), max(xs), max(ys)
 

@@ -66,9 +66,7 @@ def read(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
         state = json.loads((folder / "state.json").read_text())
         return {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}, state
     except (OSError, ValueError, SafetensorError) as error:
-        raise Stop(
-            f"{folder} is damaged ({error}): delete it to go back to the checkpoint before it"
-        ) from None
+        raise Stop(f"{folder} is damaged ({error}): delete it to go back to the checkpoint before it") from None
 
 
 def prune(root: Path, keep: set[int]) -> None:

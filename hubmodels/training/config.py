@@ -88,9 +88,7 @@ def resumed(config: C) -> C:
     if not folder:
         return config
     if config != replace(type(config)(), resume=folder):  # pyright: ignore
-        raise Stop(
-            f"--resume {folder} takes every setting from {folder}/config.json: leave the other options out"
-        )
+        raise Stop(f"--resume {folder} takes every setting from {folder}/config.json: leave the other options out")
     saved = load_config(type(config), folder)
     run = replace(saved.run, out=str(folder), resume=True)  # pyright: ignore[reportAttributeAccessIssue]
     return replace(saved, run=run)  # pyright: ignore[reportArgumentType]
@@ -100,9 +98,7 @@ def _build(cls: Any, values: dict[str, Any], path: Path) -> Any:
     names = {field.name for field in fields(cls)}
     if names != set(values):
         odd = sorted(names ^ set(values))
-        raise Stop(
-            f"{path} was written by another script or version: {cls.__name__} differs in {', '.join(odd)}"
-        )
+        raise Stop(f"{path} was written by another script or version: {cls.__name__} differs in {', '.join(odd)}")
     hints = typing.get_type_hints(cls)
     return cls(**{name: _value(hints[name], value, path) for name, value in values.items()})
 

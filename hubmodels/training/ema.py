@@ -40,11 +40,7 @@ class EMA:
         """Go on from whole tensors, as a checkpoint holds them."""
         for name, own in self.weights.items():
             value = weights[name].to(own.device)
-            own.copy_(
-                distribute_tensor(value, own.device_mesh, own.placements)
-                if isinstance(own, DTensor)
-                else value
-            )
+            own.copy_(distribute_tensor(value, own.device_mesh, own.placements) if isinstance(own, DTensor) else value)
         self.updates = updates
 
     @contextmanager

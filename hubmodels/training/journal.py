@@ -75,12 +75,8 @@ class Journal:
         if not self._accelerator.is_main_process:
             return
         if image.ndim != 3 or image.shape[0] != 3:
-            raise ValueError(
-                f"{name} must be one image (3, H, W), got {tuple(image.shape)}: make a grid of a batch"
-            )
-        pixels = (
-            (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        )
+            raise ValueError(f"{name} must be one image (3, H, W), got {tuple(image.shape)}: make a grid of a batch")
+        pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         path = self._out / "samples" / f"{name}_{step:08d}.png"
         with on_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -105,9 +105,7 @@ def test_it_loads_and_streams_alike_with_its_features(built, tmp_path):
     assert tuple(loaded) == tuple(streamed) == splits.SPLITS
     for name in loaded:
         assert loaded[name].features == streamed[name].features == scenes.FEATURES
-        plain = (
-            loaded[name].cast_column("image", Image(decode=False)).cast_column("masks", Image(decode=False))
-        )
+        plain = loaded[name].cast_column("image", Image(decode=False)).cast_column("masks", Image(decode=False))
         flowing = streamed[name].cast_column("image", Image(decode=False))
         keys = ("index", "caption", "tokens")
         assert [[row[k] for k in keys] for row in plain] == [[row[k] for k in keys] for row in flowing]
@@ -167,9 +165,7 @@ scenes.main(scenes.Config(Path(sys.argv[1]), rows=int(sys.argv[2]), workers=1))
 def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(tmp_path):
     many = 800
     out, partial = tmp_path / "scenes", tmp_path / "scenes.partial"
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(out), str(many)], stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, str(out), str(many)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(partial.glob("blocks/*.arrow"))) < 3:
         assert process.poll() is None and time.monotonic() < deadline

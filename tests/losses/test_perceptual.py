@@ -19,10 +19,9 @@ def test_weights_follow_from_the_seed_alone() -> None:
 
 
 def test_kaiming_keeps_the_power_of_activations() -> None:
-    for layer in random_features(0):
-        fan_in = layer.weight[0].numel()
-        assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.12)
-        assert not layer.weight.requires_grad
+    for weight in random_features(0).parameters():
+        assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.12)
+        assert not weight.requires_grad
 
 
 def test_equal_pictures_cost_nothing_and_order_does_not_matter() -> None:
@@ -39,8 +38,8 @@ def test_against_scipy() -> None:
     a, b = torch.rand(2, 1, 3, 8, 8) * 2 - 1
     ours, theirs = ((x[0].double().numpy() + 1) / 2 for x in (a, b))
     expected = 0.0
-    for layer, stride in zip(features, (1, 2, 2), strict=True):
-        kernels = layer.weight.double().numpy()
+    for weight, stride in zip(features.parameters(), (1, 2, 2), strict=True):
+        kernels = weight.double().numpy()
         ours, theirs = (
             np.stack([np.maximum(correlate(np.pad(x, ((0, 0), (1, 1), (1, 1))), k, "valid")[0], 0) for k in kernels])[
                 :, ::stride, ::stride
@@ -56,4 +55,4 @@ def test_gradients_reach_the_prediction_only() -> None:
     prediction = torch.zeros(1, 3, 16, 16, requires_grad=True)
     perceptual(features, prediction, torch.rand(1, 3, 16, 16)).backward()
     assert prediction.grad is not None and (prediction.grad != 0).float().mean() > 0.95
-    assert all(layer.weight.grad is None for layer in features)
+    assert all(weight.grad is None for weight in features.parameters())

@@ -88,9 +88,7 @@ def test_numbers_are_those_of_the_masks(pairs):
             shown = masks([scene])[0].numpy()
             for n in numbers:
                 group, color, *_, (x, y) = things(scene)[n - 1]
-                alone = replace(
-                    scene, groups=(replace(scene.groups[group], count=1, places=((x, y),)),), relations=()
-                )
+                alone = replace(scene, groups=(replace(scene.groups[group], count=1, places=((x, y),)),), relations=())
                 assert ((shown == n) <= (masks([alone])[0].numpy() == 1)).all()
                 assert (shown == n).any()
 
@@ -116,9 +114,7 @@ def test_none_only_where_the_language_or_the_canvas_has_no_other_answer(pairs):
 def test_room_is_exactly_what_check_accepts():
     rng = random.Random(5)
     for seed in range(3):
-        scene = place(
-            parse("The two red balls are left of the blue cube, which is above the small pink ring."), seed
-        )
+        scene = place(parse("The two red balls are left of the blue cube, which is above the small pink ring."), seed)
         index = rng.randrange(3)
         group = scene.groups[index]
         (x0, y0), *_ = group.places

@@ -138,7 +138,7 @@ def left_in_order(out: Path) -> None:
     assert sheet.shape[0] >= 3 * 64 and sheet.shape[1] >= 4 * 64
     assert load_config(script().Config, out).model.width == NETWORK["width"]
     model = DistilledRenderer.from_pretrained(out / "export")
-    assert model.generate("There is a red ball.")[0].size == (64, 64)
+    assert model.generate("There is one red ball.")[0].size == (64, 64)
 
 
 def test_it_learns_from_a_data_set_as_from_the_same_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

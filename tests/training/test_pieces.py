@@ -39,9 +39,7 @@ def test_one_cycle_is_torchs_and_leaves_the_betas_alone(steps: int, warmup: int)
     ours, theirs = optimizer(), optimizer()
     oracle = OneCycleLR(theirs, 0.3, total_steps=steps, pct_start=warmup / steps, cycle_momentum=False)
     # torch's own refuses a step past the last; a loop that steps the schedule once more must not fail
-    assert rates(one_cycle(ours, steps, warmup), steps)[:-1] == pytest.approx(
-        rates(oracle, steps - 1), rel=1e-9
-    )
+    assert rates(one_cycle(ours, steps, warmup), steps)[:-1] == pytest.approx(rates(oracle, steps - 1), rel=1e-9)
     assert ours.param_groups[0]["lr"] == pytest.approx(0.3 / 25 / 1e4)
     assert ours.param_groups[0]["betas"] == (0.9, 0.999)
 
@@ -91,9 +89,7 @@ def test_decay_is_for_matrices_only() -> None:
     torch.optim.AdamW([decayed, others])
 
 
-def rows_drawn(
-    batches: int, rank: int = 0, processes: int = 1, start: int = 0, batch: int = 2
-) -> list[list[int]]:
+def rows_drawn(batches: int, rank: int = 0, processes: int = 1, start: int = 0, batch: int = 2) -> list[list[int]]:
     loader = DataLoader(TensorDataset(torch.arange(11)), batch_size=batch, shuffle=True)
     run = ordered(loader, seed=3, rank=rank, processes=processes)
     run.batch_sampler.position = start  # type: ignore
@@ -122,9 +118,7 @@ def test_augmentation_is_the_same_for_any_number_of_workers_and_after_a_jump() -
     def drawn(workers: int, start: int) -> list[float]:
         run = ordered(DataLoader(Noisy(), batch_size=2, num_workers=workers), seed=0, rank=0, processes=1)
         run.batch_sampler.position = start  # type: ignore
-        return [
-            value for batch, _ in zip(run, range(4), strict=False) for row in batch for value in row.tolist()
-        ]
+        return [value for batch, _ in zip(run, range(4), strict=False) for row in batch for value in row.tolist()]
 
     assert drawn(0, 2) == drawn(2, 2)
     assert len(set(drawn(0, 0))) == 16
@@ -178,9 +172,7 @@ def test_config_comes_back_from_its_file(tmp_path: Path) -> None:
         ('{"lr": 1}', "Config differs in part, resume, run"),
     ],
 )
-def test_a_folder_that_is_no_run_of_this_script_is_one_line(
-    tmp_path: Path, text: str | None, message: str
-) -> None:
+def test_a_folder_that_is_no_run_of_this_script_is_one_line(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(Stop, match=message) as stop:

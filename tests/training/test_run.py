@@ -47,9 +47,7 @@ def assert_same_run(one: Path, other: Path, step: int) -> None:
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     timing = {"images_per_second", "seconds"}
-    lines = [
-        [{k: v for k, v in line.items() if k not in timing} for line in log(out)] for out in (one, other)
-    ]
+    lines = [[{k: v for k, v in line.items() if k not in timing} for line in log(out)] for out in (one, other)]
     assert lines[0] == lines[1]
 
 
@@ -126,9 +124,7 @@ def test_killed_before_the_export_it_only_exports(straight: Path, tmp_path: Path
     assert_same_run(straight, out, step=8)
 
 
-def test_nan_stops_before_the_step_and_names_the_term(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nan_stops_before_the_step_and_names_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_NAN_AT", "4")
     with pytest.raises(Stop, match="^step 5: l2 is nan, l1 is nan. Nothing was updated or saved"):
         toy.main(config(tmp_path))
@@ -227,9 +223,7 @@ def test_two_networks_and_several_steps_a_batch_fit_the_same_verbs(tmp_path: Pat
         return [one, two, *optimizers]
 
     data = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
-    run = Run(
-        RunConfig(out=str(tmp_path), steps=6, batch_size=4, log_every=2, clip=0.0, trackers=()), toy.Config()
-    )
+    run = Run(RunConfig(out=str(tmp_path), steps=6, batch_size=4, log_every=2, clip=0.0, trackers=()), toy.Config())
     one, two, first, second = parts()
     schedule = one_cycle(first, steps=6, warmup=2)
     loader = DataLoader(TensorDataset(data), 4)

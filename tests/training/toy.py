@@ -36,9 +36,7 @@ class Config:
     noise: float = 0.1
     lr: float = 0.01
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    run: RunConfig = field(
-        default_factory=lambda: RunConfig(steps=8, batch_size=4, save_every=3, log_every=1)
-    )
+    run: RunConfig = field(default_factory=lambda: RunConfig(steps=8, batch_size=4, save_every=3, log_every=1))
 
 
 class Rows(Dataset):
