@@ -4,9 +4,10 @@
     accelerate launch train_scripts/distill.py --data data/scenes --run.out runs/distill   # reads a built data set
     accelerate launch train_scripts/distill.py --resume runs/distill                       # goes on, bit for bit on CPU
 
-The defaults are the command of record: they made the released weights, on two CPU cores.
+LOG.md has the runs, and the card in weights/distill the one that made the released weights.
 """
 
+import sys
 from dataclasses import dataclass, field
 
 import torch
@@ -68,13 +69,13 @@ class Config:
 
 
 def main(config: Config) -> None:
+    size, seed = config.model.resolution, config.run.seed
+    batches = loader(config.data, config.rows, seed, config.run.batch_size, size, config.workers)
+    held_back = next(iter(loader("", config.evaluate_on, seed, config.evaluate_on, size, 0, "validation")))
     run = Run(config.run, config)
     model = DistilledRenderer(config.model)
     optimizer = torch.optim.AdamW(decay_groups(model, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.one_cycle(optimizer, config.run.steps, int(config.warmup * config.run.steps))
-    size, seed = config.model.resolution, config.run.seed
-    batches = loader(config.data, config.rows, seed, config.run.batch_size, size, config.workers)
-    held_back = next(iter(loader("", config.evaluate_on, seed, config.evaluate_on, size, 0, "validation")))
     model, optimizer, schedule, batches = run.prepare(model, optimizer, schedule, batches)
     features = random_features(seed=0).to(run.device)
 
@@ -114,4 +115,7 @@ def sheet(network: DistilledRenderer, batch: Batch) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(resumed(tyro.cli(Config, description=__doc__)))
+    try:
+        main(resumed(tyro.cli(Config, description=__doc__)))
+    except OSError as error:  # no such data, no network, a full disk
+        sys.exit(f"distill: {' '.join(str(error).split())}")

@@ -66,34 +66,25 @@ class GrammarError(ValueError):
 
 
 @dataclass(frozen=True, order=True)
-class Mention:
-    """What the automaton must remember of a group to judge the relations that follow."""
-
-    plural: bool = False
-    fit: str = ""
-    """"small" can be inside, "holder" can be around, "" neither."""
-    touched: bool = False
-    """Already in a contact relation."""
-
-
-@dataclass(frozen=True, order=True)
 class State:
-    """Where in a sentence we are. `phase` says what is expected next; the rest is what agreement needs."""
+    """Where in a sentence we are: what is expected next, and of the rest only what can still matter."""
 
     phase: str
-    count: int = 0
-    """Things in the group being named."""
     places: int = 0
-    """Places of that group still to be given."""
+    """Things in the group being named; from its name on, those whose place is still to be given."""
     groups: int = 0
     total: int = 0
     size: str = ""
     kind: str = ""
-    """The relation whose target is being named, or "there" in a counting sentence."""
+    """What is being named: "inside", "around" or "contact" the target of such a relation, "there" a count."""
     by_first: bool = False
-    """Whether that relation is said of the first group."""
-    first: Mention = Mention()
-    last: Mention = Mention()
+    """Whether a relation is being said of the first group."""
+    first: str = ""
+    """Contacts that the first group can still be in, a key of `_CONTACTS`."""
+    last: str = ""
+    """The same of the group named last, or of the one that a relation is being said of."""
+    plural: bool = False
+    """Whether the group named last is of several things."""
 
 
 START = State("start")
@@ -101,45 +92,37 @@ END = State("end")
 
 _RELATION_WORDS = {kind: tuple(kind.split()) for kind in RELATIONS}
 _PLURAL: dict[str, str] = dict(zip(SHAPES, PLURALS, strict=True))
-
-
-def _relations_of(mention: Mention) -> list[str]:
-    """Relations that can be said of a group."""
-    contacts = ["on", "under", "in front of", "behind"]
-    contacts += {"small": ["inside"], "holder": ["around"], "": []}[mention.fit]
-    return [k for k in RELATIONS if k in DIRECTIONS or (k in contacts and not mention.plural and not mention.touched)]
+_PLAIN = ("on", "under", "in front of", "behind")
+_CONTACTS = {"": (), "plain": _PLAIN, "small": (*_PLAIN, "inside"), "holder": (*_PLAIN, "around")}
 
 
 def _after_thing(s: State) -> dict[str, State]:
     """What may follow a named group and its places."""
-    if s.kind == "there":
-        return {".": State("closed")}
-    plain = replace(s, count=0, places=0, size="", kind="", by_first=False)
+    again = State("relation", 0, s.groups, s.total, by_first=True, first=s.first, last=s.first)
     if s.groups == 1:
-        return {"are" if s.last.plural else "is": replace(plain, phase="relation", by_first=True)}
+        return {"are" if s.plural else "is": again}
     follow: dict[str, State] = {".": State("closed")}
-    if s.groups < MAX_GROUPS and s.total < MAX_INSTANCES:
-        follow[","] = replace(plain, phase="which")
-        follow["and"] = replace(plain, phase="relation", by_first=True)
+    if s.groups < MAX_GROUPS:
+        follow[","] = replace(s, phase="which")
+        follow["and"] = again
     return follow
 
 
 def _named(s: State, shape: str) -> State:
     """The state after a shape word: the group is complete but for its places."""
-    fit = "small" if s.size == "small" else "holder" if s.size == "large" and shape in CONTAINERS else ""
-    touch = s.kind != "there" and s.kind not in ("", *DIRECTIONS)
-    mention = Mention(s.count > 1, fit, touch)
-    first = s.first
-    if touch and s.by_first:
-        first = replace(first, touched=True)
-    if s.groups == 0:
-        first = mention
-    return replace(s, phase="named", groups=s.groups + 1, total=s.total + s.count, first=first, last=mention, size="")
+    groups = s.groups + 1
+    if s.kind == "there" or groups == MAX_GROUPS or s.total == MAX_INSTANCES:
+        return State("named", s.places, MAX_GROUPS)  # no group can follow
+    contacts = "small" if s.size == "small" else "holder" if s.size == "large" and shape in CONTAINERS else "plain"
+    if s.places > 1 or s.kind:
+        contacts = ""
+    first = s.first if s.groups else contacts
+    return State("named", s.places, groups, s.total, first=first, last=contacts, plural=s.places > 1)
 
 
 def _thing(s: State) -> dict[str, State]:
     """Size or colour. Inside and around also decide the size and the shape of their target."""
-    colors = {color: replace(s, phase="shape") for color in COLORS}
+    colors = dict.fromkeys(COLORS, replace(s, phase="shape"))
     sizes = {size: replace(s, phase="color", size=size) for size in SAID_SIZES}
     if s.kind == "inside":
         return {"large": sizes["large"]}
@@ -155,25 +138,23 @@ def choices(s: State) -> dict[str, State]:
     if phase == "start":
         return {"there": State("there"), "the": State("number")}
     if phase == "there":
-        one = State("thing", count=1, places=1, kind="there")
-        return {"is": replace(one, phase="one"), "are": replace(one, phase="many")}
+        return {"is": State("one"), "are": State("many")}
     if phase == "one":
-        return {"one": replace(s, phase="thing")}
+        return {"one": State("thing", 1, kind="there")}
     if phase == "many":
-        return {NUMBERS[n - 1]: replace(s, phase="thing", count=n, places=n) for n in range(2, len(NUMBERS) + 1)}
+        return {word: State("thing", n, kind="there") for n, word in enumerate(NUMBERS[1:], start=2)}
     if phase == "number":
         room = MAX_INSTANCES - s.total - (1 if s.groups == 0 else 0)  # the first group leaves room for a target
-        most = min(MAX_COUNT_IN_RELATION, room) if s.kind == "" or s.kind in DIRECTIONS else 1
-        single = replace(s, phase="thing", count=1, places=1)
-        plural = {NUMBERS[n - 1]: replace(single, count=n, places=n) for n in range(2, most + 1)}
-        return {**plural, **_thing(single)}
+        most = 1 if s.kind else min(MAX_COUNT_IN_RELATION, room)
+        counted = {n: replace(s, phase="thing", places=n, total=s.total + n) for n in range(1, most + 1)}
+        return {**{NUMBERS[n - 1]: counted[n] for n in range(2, most + 1)}, **_thing(counted[1])}
     if phase == "thing":
         return _thing(s)
     if phase == "color":
-        return {color: replace(s, phase="shape") for color in COLORS}
+        return dict.fromkeys(COLORS, replace(s, phase="shape"))
     if phase == "shape":
         shapes = CONTAINERS if s.kind == "inside" else SHAPES
-        return {(shape if s.count == 1 else _PLURAL[shape]): _named(s, shape) for shape in shapes}
+        return {(shape if s.places == 1 else _PLURAL[shape]): _named(s, shape) for shape in shapes}
     if phase == "named":
         return {"at": replace(s, phase="x"), **_after_thing(s)}
     if phase == "x":
@@ -188,7 +169,7 @@ def choices(s: State) -> dict[str, State]:
     if phase == "which":
         return {"which": replace(s, phase="verb")}
     if phase == "verb":
-        return {"are" if s.last.plural else "is": replace(s, phase="relation")}
+        return {"are" if s.plural else "is": replace(s, phase="relation", plural=False)}
     if phase.startswith("relation"):
         return _relation_words(s)
     if phase == "target":
@@ -212,13 +193,20 @@ def _relation_words(s: State) -> dict[str, State]:
     """The next word of a relation; the phase carries the words said so far, as in "relation in front"."""
     said = tuple(s.phase.split()[1:])
     follow = {}
-    for kind in _relations_of(s.first if s.by_first else s.last):
+    for kind in RELATIONS:
         words = _RELATION_WORDS[kind]
-        if words[: len(said)] == said and len(words) > len(said):
-            whole = len(words) == len(said) + 1
-            phase = "target" if whole else " ".join(("relation", *words[: len(said) + 1]))
-            follow[words[len(said)]] = replace(s, phase=phase, kind=kind if whole else "")
+        if (kind in DIRECTIONS or kind in _CONTACTS[s.last]) and words[:-1] == said:
+            follow[words[-1]] = _target(s, kind)
+        elif (kind in DIRECTIONS or kind in _CONTACTS[s.last]) and words[: len(said)] == said:
+            follow[words[len(said)]] = replace(s, phase=" ".join(("relation", *words[: len(said) + 1])))
     return follow
+
+
+def _target(s: State, kind: str) -> State:
+    """The state after a whole relation: of those before, only the first group can be spoken of again."""
+    contact = "" if kind in DIRECTIONS else kind if kind in ("inside", "around") else "contact"
+    first = "" if contact and s.by_first else s.first
+    return State("target", 0, s.groups, s.total, kind=contact, first=first)
 
 
 # --- words and tokens -------------------------------------------------------------------------------------------
@@ -305,18 +293,23 @@ def parse(caption: str) -> Scene:
     cells: list[list[int]] = []
     relations: list[Relation] = []
     size, color, background = "medium", "", "white"
+    kind, source = "", 0
     for word, state in zip(sentence, _walk(sentence), strict=True):
         if word in SAID_SIZES:
             size = word
         elif word in COLORS:
             color = word
         elif state.phase == "shape":
-            shape = word if state.count == 1 else SHAPES[PLURALS.index(word)]
+            shape = word if state.places == 1 else SHAPES[PLURALS.index(word)]
             if named:
-                relations.append(Relation(state.kind, 0 if state.by_first else len(named) - 1, len(named)))
-            named.append((color, shape, size, state.count))
+                relations.append(Relation(kind, source, len(named)))
+            named.append((color, shape, size, state.places))
             cells.append([])
             size = "medium"
+        elif state.phase == "relation":
+            kind, source = word, 0 if state.by_first else len(named) - 1
+        elif state.phase.startswith("relation"):
+            kind += " " + word
         elif state.phase in ("x", "y"):
             cells[-1].append(int(word))
         elif state.phase == "background kind":
@@ -444,7 +437,7 @@ def sample(random_source: random.Random, relational: float = 0.85) -> Scene:
             more = [w for w in options if w != "."]
             word = rng.choice(more) if more and rng.random() < LINKS else "."
         elif state.phase.startswith("relation"):
-            word = rng.choices(list(options), [len(_kinds_behind(f)) for f in options.values()])[0]
+            word = rng.choices(list(options), [_kinds_behind(f) for f in options.values()])[0]
         elif state.phase == "closed":
             word = "the" if rng.random() < 0.5 else EOS
         else:
@@ -455,11 +448,9 @@ def sample(random_source: random.Random, relational: float = 0.85) -> Scene:
     return parse(text(sentence))
 
 
-def _kinds_behind(state: State) -> list[str]:
-    """Relations that a half-said relation can still become, so that each kind is equally likely."""
-    if state.phase == "target":
-        return [state.kind]
-    return [kind for follow in choices(state).values() for kind in _kinds_behind(follow)]
+def _kinds_behind(state: State) -> int:
+    """How many relations a half-said relation can still become, so that each kind is equally likely."""
+    return 1 if state.phase == "target" else sum(map(_kinds_behind, choices(state).values()))
 
 
 def _sample_number(rng: random.Random, options: dict[str, State]) -> str:

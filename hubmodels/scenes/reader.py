@@ -34,13 +34,13 @@ from hubmodels.scenes.world import (
     Scene,
 )
 
-TOLERANCE = 32.0
+TOLERANCE = 40.0
 """Levels of 255 (root mean square over the channels) at which a pixel is as much like a colour as not."""
-LEAST_SHARE = 0.3
+LEAST_SHARE = 0.2
 """Of a thing's pixels that must be explained for it to be seen."""
-LEAST_PIXELS = 8.0
+LEAST_PIXELS = 7.0
 """Of pixels better explained with a thing than without it, for it to be seen."""
-HIDDEN_COST = 0.05
+HIDDEN_COST = 0.02
 """Cost of a pixel that was explained before: of two explanations, the one that hides less."""
 CLEAR = 0.8
 """Share of a thing's pixels that must match for it to be taken along with a better one."""

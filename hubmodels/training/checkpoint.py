@@ -85,7 +85,7 @@ def on_disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Stop(
-            f"cannot write {path}: {error.strerror}. The checkpoints before it are whole: "
+            f"cannot write {path}: {error.strerror or error}. The checkpoints before it are whole: "
             "make room, then go on with --resume"
         ) from None
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hubmodels import DistilledRenderer
 from hubmodels.hub import released
-from hubmodels.images import from_pil, to_pil, to_uint8
+from hubmodels.images import from_pil, from_uint8, from_unit, to_pil, to_uint8, to_unit
 from hubmodels.scenes import (
     GrammarError,
     LayoutError,
@@ -112,16 +112,21 @@ def _sentence(error: Exception) -> str:
     return str(error)[:1].upper() + str(error)[1:] + "."
 
 
+def refusal(message: str) -> gr.Error:
+    """What a person did wrong: shown on the page, not in the server's log."""
+    return gr.Error(message, title="Not like this", print_exception=False)
+
+
 def understood(caption: str, seed: int) -> Scene:
     """The placed scene of a sentence, or a message for the person who wrote it."""
     if not isinstance(caption, str):
-        raise gr.Error("The sentence must be text.")
+        raise refusal("The sentence must be text.")
     if isinstance(seed, bool) or not isinstance(seed, (int, float)) or seed != int(seed) or not 0 <= seed <= MAX_SEED:
-        raise gr.Error(f"The seed must be a whole number from 0 to {MAX_SEED}.")
+        raise refusal(f"The seed must be a whole number from 0 to {MAX_SEED}.")
     try:
         return place(parse(caption), int(seed))
     except (GrammarError, LayoutError) as error:
-        raise gr.Error(_sentence(error)) from None
+        raise refusal(_sentence(error)) from None
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------
@@ -144,7 +149,7 @@ def drawings(model: DistilledRenderer, scenes: list[Scene]) -> list[Drawing]:
     student = torch.stack([to_uint8(from_pil(picture)) for picture in model.generate([say(s) for s in scenes])])
     teacher = render(scenes, model.config.resolution)
     # the reader reads 64 x 64
-    readings = read(F.adaptive_avg_pool2d(student.float(), 64).round().to(torch.uint8))
+    readings = read(to_uint8(F.adaptive_avg_pool2d(from_uint8(student), 64)))
     exact = [agrees(reading, scene).exact for reading, scene in zip(readings, scenes, strict=True)]
     return [Drawing(*row) for row in zip(scenes, student, teacher, readings, exact, strict=True)]
 
@@ -152,7 +157,7 @@ def drawings(model: DistilledRenderer, scenes: list[Scene]) -> list[Drawing]:
 def draw(model: DistilledRenderer, caption: str, seed: int, n: int) -> list[Drawing]:
     """n pictures of a sentence, picture i with layout seed + i; a sentence that says where everything is gives one."""
     if isinstance(n, bool) or not isinstance(n, (int, float)) or n not in range(1, MAX_PICTURES + 1):
-        raise gr.Error(f"The number of pictures must be from 1 to {MAX_PICTURES}.")
+        raise refusal(f"The number of pictures must be from 1 to {MAX_PICTURES}.")
     scenes = [understood(caption, seed)]
     if not parse(caption).placed:
         scenes += [place(parse(caption), int(seed) + i) for i in range(1, int(n))]
@@ -173,7 +178,8 @@ class Change:
     @property
     def energy(self) -> Tensor:
         """(R, R) squared change of the student's picture, in [0, 1]."""
-        return ((self.after.student.float() - self.before.student.float()) / 255).square().mean(0)
+        before, after = (to_unit(from_uint8(d.student)) for d in (self.before, self.after))
+        return (after - before).square().mean(0)
 
     @property
     def inside(self) -> float:
@@ -191,9 +197,9 @@ def edit(model: DistilledRenderer, caption: str, seed: int, kind: str, own: str,
         pair = edits(scene, kind, random.Random(f"{seed} {attempt}"))
         if pair is None:
             hint = " Say how two things stand to each other first." if kind == "relation" else ""
-            raise gr.Error(f"This scene has no other {kind} to go to.{hint}")
+            raise refusal(f"This scene has no other {kind} to go to.{hint}")
     else:
-        raise gr.Error(f"An edit is one of: {', '.join((*KINDS, OWN))}.")
+        raise refusal(f"An edit is one of: {', '.join((*KINDS, OWN))}.")
     before, after = drawings(model, [pair.before, pair.after])
     ids = masks([pair.before, pair.after], model.config.resolution)
     edited = [torch.isin(i, torch.tensor(c, dtype=i.dtype)) for i, c in zip(ids, pair.changed, strict=True)]
@@ -234,11 +240,11 @@ def heat(change: Change) -> Tensor:
     """(3, R, R) uint8: black where nothing changed, through red to white; the region is outlined in cyan."""
     strength = change.energy.sqrt()
     strength = strength / strength.max().clamp(min=1e-6)
-    levels = torch.stack([(3 * strength - i).clamp(0, 1) for i in range(3)]) * 255
+    glow = torch.stack([(3 * strength - i).clamp(0, 1) for i in range(3)])
     region = change.region.float()
     outline = (F.max_pool2d(region[None], 3, 1, 1)[0] - region) > 0
-    cyan = torch.tensor([70.0, 200.0, 240.0])[:, None, None]
-    return torch.where(outline, cyan, levels).to(torch.uint8)
+    cyan = torch.tensor([0.3, 0.8, 0.95])[:, None, None]
+    return to_uint8(from_unit(torch.where(outline, cyan, glow)))
 
 
 # --- HTML -------------------------------------------------------------------------------------------------------
@@ -325,7 +331,10 @@ def comparison(change: Change) -> str:
 
 def _status(caption: str) -> str:
     judged = validate(caption)
-    message = re.sub(r"\[(\S+?)\](?=[ ;.])", r"<mark>\1</mark>", html.escape(judged["message"]))
+    message = judged["message"]
+    if judged["next"]:
+        message = message.partition("; expected")[0]  # the chips say it
+    message = re.sub(r"\[(\S+?)\](?=[ ;.]|$)", r"<mark>\1</mark>", html.escape(message))
     sign = {"ok": "✓", "unfinished": "…", "wrong": "✗"}[judged["state"]]
     chips = "".join(f'<button data-word="{w}">{w}</button>' for w in judged["next"])
     return (
@@ -371,8 +380,9 @@ STYLE = """<style>
 </style>"""
 
 INTRO = """# Say it, see it
-A network of 2.3 million weights draws what a sentence says. It learned from a renderer that follows rules; both are
-shown, and a reader that knows neither the sentence nor the network says what it sees in the network's picture."""
+A network of {millions:.1f} million weights draws what a sentence says. It learned from a renderer that follows
+rules; both are shown, and a reader that knows neither the sentence nor the network says what it sees in the
+network's picture."""
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
@@ -412,15 +422,16 @@ def page(model: DistilledRenderer) -> None:
     def surprise() -> str:
         return say(sample(random.SystemRandom()))
 
-    def clicked(caption: str, event: gr.EventData) -> tuple[str, str]:
+    def clicked(caption: str, event: gr.EventData) -> str:
         """A chip adds its word, a sentence replaces the one in the box."""
         data = event._data or {}
-        caption = data["caption"] if "caption" in data else insert(caption, data["word"]) if "word" in data else caption
-        return caption, _status(caption)
+        if "caption" in data:
+            return data["caption"]
+        return insert(caption, data["word"]) if "word" in data else caption
 
-    look = {"elem_classes": "distill"}
+    look = {"elem_classes": "distill", "apply_default_css": False}
     gr.HTML(STYLE, padding=False)
-    gr.Markdown(INTRO)
+    gr.Markdown(INTRO.format(millions=sum(p.numel() for p in model.parameters()) / 1e6))
     caption = gr.Textbox(EXAMPLES[0], label="Your sentence", lines=2, max_lines=4, elem_id="caption", autofocus=True)
     status = gr.HTML(_status(EXAMPLES[0]), js_on_load=CLICKS, elem_id="status", **look)
     with gr.Row(equal_height=True):
@@ -429,7 +440,7 @@ def page(model: DistilledRenderer) -> None:
     with gr.Row():
         button = gr.Button("Draw", variant="primary", elem_id="draw", min_width=120)
         lucky = gr.Button("Surprise me", elem_id="surprise", min_width=120)
-    with gr.Accordion("Examples", open=False):
+    with gr.Accordion("Examples", open=True):
         buttons = "".join(f'<button data-caption="{e}">{e}</button>' for e in EXAMPLES)
         examples = gr.HTML(f"<div>{buttons}</div>", js_on_load=CLICKS, elem_id="examples", **look)
     pictures = gr.HTML(cards(draw(model, EXAMPLES[0], 0, 2)), js_on_load=CLICKS, elem_id="pictures", **look)
@@ -444,11 +455,11 @@ def page(model: DistilledRenderer) -> None:
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     busy = {"concurrency_limit": 1, "concurrency_id": "distill", "api_visibility": "private"}
     drawing = {"fn": lambda *said: cards(draw(model, *said)), "inputs": [caption, seed, n], "outputs": pictures}
-    caption.input(_status, caption, status, trigger_mode="always_last", **quiet)
+    caption.change(_status, caption, status, trigger_mode="always_last", **quiet)
     gr.on([button.click, caption.submit], **drawing, **busy)
-    lucky.click(surprise, None, caption, **quiet).then(_status, caption, status, **quiet).then(**drawing, **busy)
+    lucky.click(surprise, None, caption, **quiet).then(**drawing, **busy)
     for source in (status, examples, pictures, changed):
-        source.click(clicked, caption, [caption, status], **quiet)
+        source.click(clicked, caption, caption, **quiet)
     kind.change(
         lambda kind, caption, own: gr.Textbox(own or caption, visible=kind == OWN), [kind, caption, own], own, **quiet
     )
@@ -482,10 +493,9 @@ def serve(blocks: gr.Blocks) -> None:
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ValueError(f"PORT must be a number from 1 to 65535, got {port!r}")
     host = os.environ.get("HOST") or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    blocks.queue(max_size=32).launch(
-        server_name=host, server_port=int(port), theme=gr.themes.Soft(**fonts), footer_links=["api"]
-    )
+    # fonts that every machine has: the default ones are fetched from elsewhere
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=["api"])
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_a_batch_is_what_the_renderer_draws_one_by_one(resolution: int) -> None:
 
 def test_a_stored_row_is_drawn_again_as_it_was_built(data: Path) -> None:
     """The pictures, masks, tokens and graphs of the data set are the oracle: training reads none of them."""
-    built = load_dataset(str(data), "scenes", split="train")
+    built: Any = load_dataset(str(data), "scenes", split="train")
     scenes = [Stored(str(data))[row] for row in range(len(built))]
     assert scenes == [from_graph(json.loads(graph)) for graph in built["graph"]]
     batch = collate(scenes, 64)
@@ -67,7 +68,7 @@ def test_a_stored_row_is_drawn_again_as_it_was_built(data: Path) -> None:
 
 
 def test_stored_and_rendered_scenes_of_the_same_captions_make_the_same_batch(data: Path) -> None:
-    said = load_dataset(str(data), "scenes", split="test_color_shape+test_longer")
+    said: Any = load_dataset(str(data), "scenes", split="test_color_shape+test_longer")
     for name in ("test_color_shape", "test_longer"):
         rows = Stored(str(data), name)
         assert len(rows) and {split(rows[i]) for i in range(len(rows))} == {name}

@@ -207,8 +207,6 @@ def test_it_overfits_one_batch() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--model.resolution", "65"], "resolution must be 64 or 128, got 65"),
-        (["--run.steps", "0"], "steps must be at least 1, got 0"),
         (["--resume", "no/such/run"], "no/such/run"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--data", "org/missing"], "org/missing"),
@@ -225,6 +223,30 @@ def test_what_cannot_be_done_is_one_line(
     out = tmp_path / "run"
     where = [] if "--resume" in options else ["--run.out", str(out)]
     assert words in refusal(monkeypatch, capsys, *options, *where)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model.resolution", "65"], "resolution must be 64 or 128, got 65"),
+        (["--run.steps", "0"], "steps must be at least 1, got 0"),
+        (["--run.stepz", "3"], "--run.stepz"),
+    ],
+)
+def test_what_cannot_be_set_is_said_by_the_command_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    words: str,
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options, "--run.out", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and words in said.err + said.out and "Traceback" not in said.err
     assert not out.exists()
 
 
