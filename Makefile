@@ -16,12 +16,12 @@ help:
 	@echo "make test    run the tests"
 	@echo "make setup   only make the environment, .venv"
 	@echo "make lint    ruff and pyright"
-	@echo "make bench   measure speed; PEER=folder compares with a checkout of the original design"
+	@echo "make bench   measure speed"
 	@echo "make lock    resolve pyproject.toml into requirements.lock again"
 	@echo "make clean   remove the environment and caches"
 
 demo: setup
-	GRADIO_SERVER_NAME=$(HOST) GRADIO_SERVER_PORT=$(PORT) .venv/bin/python spaces/gallery/app.py
+	HOST=$(HOST) PORT=$(PORT) .venv/bin/python spaces/gallery/app.py
 
 test: setup
 	.venv/bin/python -m pytest -q -m "not gpu"
@@ -34,7 +34,7 @@ lint: setup
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
 bench: setup
-	.venv/bin/python -m benchmarks.distill $(if $(PEER),--peer $(PEER))
+	.venv/bin/python -m benchmarks.distill
 
 lock: | $(UV)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile pyproject.toml --all-extras --universal \

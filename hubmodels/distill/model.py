@@ -7,8 +7,8 @@
 Every block is told the sentence by FiLM; from 16 x 16 on, every pixel is told by Binding which thing covers it.
 
 B batch, T tokens, S real words and N things in the whole batch, D width of the encoder, E of the sentence,
-W pixels of a window, H hidden width of a binding, C channels, R pixels a side. Pictures are sRGB in [-1, 1]. Places are whole units of
-a 64 x 64 canvas, x right, y down; a place (x, y) means the point (x + 0.5, y + 0.5).
+W pixels of a window, H hidden width of a binding, C channels, R pixels a side. Pictures are sRGB in [-1, 1].
+Places are whole units of a 64 x 64 canvas, x right, y down; a place (x, y) means the point (x + 0.5, y + 0.5).
 
 A caption reaches the network with a place for everything it names: "the red ball at 12 40 is left of the blue
 cube at 50 31". The second number of a pair is the thing's placement token. Its coordinates are known exactly,

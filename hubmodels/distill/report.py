@@ -73,7 +73,7 @@ def readings(pictures: Tensor) -> list[Reading]:
     """What the oracle sees in pictures (B, 3, R, R) uint8; it reads at 64 pixels, larger ones are averaged down."""
     if pictures.shape[-1] > CANVAS:
         pictures = F.avg_pool2d(pictures.float(), pictures.shape[-1] // CANVAS).round().to(torch.uint8)
-    return [seen for start in range(0, len(pictures), BATCH) for seen in read(pictures[start : start + BATCH])]
+    return read(pictures)
 
 
 def judged(seen: list[Reading], scenes: list[Scene]) -> dict[str, Tensor]:

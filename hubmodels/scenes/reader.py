@@ -47,6 +47,8 @@ CLEAR = 0.8
 MOST_THINGS = MAX_INSTANCES + 2
 NEAR = 4
 """Units around the best explanation in which other kinds are tried."""
+TOGETHER = 8
+"""Pictures read at a time: what is larger than a few MB costs more to allocate than to compute."""
 FFT = 80
 """Side of the transforms: a picture and half of the widest sprite."""
 
@@ -163,6 +165,8 @@ def read(pictures: Tensor) -> list[Reading]:
         raise ValueError(
             f"pictures must be uint8 (B, 3, {CANVAS}, {CANVAS}), got {pictures.dtype} {tuple(pictures.shape)}"
         )
+    if len(pictures) > TOGETHER:
+        return [seen for few in pictures.split(TOGETHER) for seen in read(few)]
     levels = pictures.cpu().float()
     papers = torch.stack([paper(name, CANVAS) for name in BACKGROUNDS])
     apart = (levels[:, None] - papers[None, :, None]).square().mean(2)  # (B, papers, 64, 64)

@@ -349,7 +349,7 @@ CLICKS = """element.addEventListener('click', event => {
 });"""
 
 STYLE = """<style>
-.distill .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 16px }
+.distill .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 16px }
 .distill .card, .distill .change { border: 1px solid var(--border-color-primary); border-radius: 14px; padding: 14px;
     background: var(--background-fill-primary) }
 .distill .pictures { display: flex; gap: 10px }
@@ -495,7 +495,11 @@ def serve(blocks: gr.Blocks) -> None:
     host = os.environ.get("HOST") or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
     # fonts that every machine has: the default ones are fetched from elsewhere
     theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=["api"])
+    try:
+        blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=["api"])
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: stop what listens there, or choose another PORT"
+        raise OSError(message) from error
 
 
 def main() -> None:

@@ -57,7 +57,8 @@ def test_a_batch_is_what_the_renderer_draws_one_by_one(resolution: int) -> None:
 def test_a_stored_row_is_drawn_again_as_it_was_built(data: Path) -> None:
     """The pictures, masks, tokens and graphs of the data set are the oracle: training reads none of them."""
     built: Any = load_dataset(str(data), "scenes", split="train")
-    scenes = [Stored(str(data))[row] for row in range(len(built))]
+    stored = Stored(str(data))
+    scenes = [stored[row] for row in range(len(stored))]
     assert scenes == [from_graph(json.loads(graph)) for graph in built["graph"]]
     batch = collate(scenes, 64)
     assert batch["tokens"].shape[1] == max(map(len, built["tokens"]))

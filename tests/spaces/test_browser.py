@@ -1,0 +1,137 @@
+"""The gallery as a visitor meets it: the folder alone, the released weights, a real browser, the oracle reader."""
+
+import base64
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from hubmodels.images import from_pil, to_uint8
+from hubmodels.scenes import agrees, parse, read
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
+QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+QUIET += " --disable-component-update --disable-sync"
+SAID = "The large green star is above the two orange blocks. The background is gray."
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        say(f"no {CHROMIUM}: install Chromium (Debian: apt install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def url(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a gallery started from a copy of its folder, as on the Hub, on a port of our choice."""
+    assert (ROOT / "weights/distill/model.safetensors").is_file(), (
+        "weights/distill ships with the repository: restore it"
+    )
+    folder = tmp_path_factory.mktemp("space") / "app"
+    shutil.copytree(ROOT / "spaces/gallery", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {key: value for key, value in os.environ.items() if key not in ("MODEL", "HOST")} | {"PORT": str(port)}
+    log = folder.parent / "log"
+    with log.open("w") as out:
+        server = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=env, stdout=out, stderr=out)
+    try:
+        for _ in range(240):
+            assert server.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(30_000)
+    page.goto(url)
+    expect(page.locator("#pictures .card")).to_have_count(2, timeout=30_000)
+    yield page
+    page.close()
+
+
+def write(page: Page, said: str) -> None:
+    box = page.locator("#caption textarea")
+    box.fill("")
+    box.press_sequentially(said)
+
+
+def picture(page: Page, number: int, selector: str) -> torch.Tensor:
+    """(3, 64, 64) uint8 of an image on the page, taken back to its own size."""
+    source = page.locator(selector).nth(number).get_attribute("src") or ""
+    image = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+    return to_uint8(from_pil(image.resize((64, 64), Image.Resampling.NEAREST)))
+
+
+def test_a_caption_becomes_a_picture_that_reads_back(page: Page) -> None:
+    write(page, SAID)
+    expect(page.locator("#status .ok")).to_contain_text("3 things on a gray background")
+    page.locator("#draw").click()
+    card = page.locator('#pictures .card:has-text("orange")')
+    expect(card).to_have_count(2, timeout=30_000)
+    for number in range(2):
+        drawn = picture(page, number, '#pictures figure img[title="network"]')
+        scene = parse(card.nth(number).locator(".placed").inner_text())
+        verdict = agrees(read(drawn[None])[0], scene)
+        assert verdict.exact and agrees(read(drawn[None])[0], parse(SAID)).exact, verdict
+        expect(card.nth(number).locator(".verdict.yes")).to_be_visible()
+    artifacts = ROOT / "test-artifacts"
+    artifacts.mkdir(exist_ok=True)
+    page.screenshot(path=artifacts / "distill.png", full_page=True)
+
+
+def test_a_wrong_word_is_shown_and_mended_with_a_chip(page: Page) -> None:
+    write(page, "The red ball is left of the bleu cube.")
+    expect(page.locator("#status .wrong mark")).to_have_text("bleu")
+    page.locator("#draw").click()
+    expect(page.get_by_text("is not a word of this world").last).to_be_visible()
+    page.locator('#status button[data-word="blue"]').click()
+    expect(page.locator("#caption textarea")).to_have_value("The red ball is left of the blue cube.")
+    expect(page.locator("#status .ok")).to_be_visible()
+
+
+def test_one_thing_changes_and_the_rest_stays(page: Page) -> None:
+    page.locator("#change").click()
+    expect(page.locator("#changed img")).to_have_count(3, timeout=30_000)
+    expect(page.locator("#changed mark")).to_have_count(2)
+    share = page.locator("#changed .share b").inner_text()
+    assert float(share.removesuffix("%")) >= 95
+    after = picture(page, 1, "#changed img")
+    assert agrees(read(after[None])[0], parse(page.locator("#changed .placed").inner_text())).exact
+    page.screenshot(path=ROOT / "test-artifacts" / "distill_edit.png", full_page=True)
+
+
+def test_the_page_fits_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.locator("#surprise").click()
+    expect(page.locator("#status .ok")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
