@@ -194,7 +194,7 @@ def test_it_overfits_one_batch() -> None:
         return torch.stack(list(this.losses(settings, pictures, batch, features).values())).sum()
 
     first = loss(model(batch["tokens"])).item()
-    for _ in range(250):
+    for _ in range(160):
         optimizer.zero_grad()
         loss(model(batch["tokens"])).backward()
         optimizer.step()
