@@ -20,7 +20,9 @@ from torch import Tensor
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused before they are decoded: they would take a gigabyte as floats."""
 GAP = 2
-"""White pixels around each picture of a grid."""
+"""Pixels around each picture of a grid."""
+GREY = 208
+"""Their level of 255: white would not tell pictures apart that are white at the edge."""
 CAPTION_PX = 12
 CELL_PX = 192
 """Small pictures are enlarged to about this width, to leave room for their captions."""
@@ -125,20 +127,20 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
 
 
 def grid(pictures: Tensor, columns: int) -> Tensor:
-    """One sheet (3, H', W') of a batch (B, 3, H, W), row by row on white; type and range stay.
+    """One sheet (3, H', W') of a batch (B, 3, H, W), row by row, grey between them; type and range stay.
 
     Raises:
         ValueError: there are no pictures, or no columns.
     """
     if pictures.ndim != 4 or len(pictures) == 0 or columns < 1:
         raise ValueError(f"a grid needs pictures (B, 3, H, W) and columns, got {tuple(pictures.shape)}, {columns}")
-    white = _white(pictures)
+    grey = GREY if pictures.dtype == torch.uint8 else GREY / 255
     columns = min(columns, len(pictures))
-    cells = F.pad(pictures, (0, GAP, 0, GAP), value=white)
+    cells = F.pad(pictures, (0, GAP, 0, GAP), value=grey)
     missing = -len(cells) % columns
-    cells = torch.cat([cells, torch.full_like(cells[:1], white).expand(missing, -1, -1, -1)])
+    cells = torch.cat([cells, torch.full_like(cells[:1], grey).expand(missing, -1, -1, -1)])
     rows = cells.unflatten(0, (-1, columns))
-    return F.pad(rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2), (GAP, 0, GAP, 0), value=white)
+    return F.pad(rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2), (GAP, 0, GAP, 0), value=grey)
 
 
 def sheet(pictures: Tensor, captions: list[str], columns: int) -> Image.Image:
@@ -151,12 +153,13 @@ def sheet(pictures: Tensor, captions: list[str], columns: int) -> Image.Image:
         raise ValueError(f"each picture needs a caption, got {len(pictures)} pictures, {len(captions)} captions")
     scale = max(1, CELL_PX // pictures.shape[-1])
     pictures = pictures.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    white = 255 if pictures.dtype == torch.uint8 else 1
     height, width = pictures.shape[-2:]
     font = ImageFont.load_default(CAPTION_PX)
     texts = [_wrapped(caption, font, width) for caption in captions]
     line = CAPTION_PX + 4
     strip = line * max(text.count("\n") + 1 for text in texts)
-    image = to_pil(grid(F.pad(pictures, (0, 0, 0, strip), value=_white(pictures)), columns))
+    image = to_pil(grid(F.pad(pictures, (0, 0, 0, strip), value=white), columns))
     pen = ImageDraw.Draw(image)
     for number, text in enumerate(texts):
         row, column = divmod(number, columns)
@@ -186,10 +189,6 @@ def save_png(image: Image.Image, path: str | Path) -> None:
         raise OSError(f"cannot save {path}: {error.strerror or error}; nothing was written") from None
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def _white(pictures: Tensor) -> int:
-    return 255 if pictures.dtype == torch.uint8 else 1
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

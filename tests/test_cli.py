@@ -1,5 +1,6 @@
 """The `hubmodels` command: what it draws, and the one line with which it answers what it cannot do."""
 
+import json
 import re
 import resource
 import shutil
@@ -245,6 +246,25 @@ def test_without_a_network_it_says_so(hub: LoopbackHub, monkeypatch: pytest.Monk
     with hub.down():
         assert "the Hub cannot be reached" in refusal("draw", SENTENCE, "--weights", "org/distill-offline")
     close_session()
+
+
+# --- what it measures
+
+
+def test_an_evaluation_leaves_a_report_pictures_and_a_card(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(weights, "mine")
+    run("eval", "distill", "--weights", "mine", "--report", "new/report.json", "--rows", "4", "--card")
+    result = json.loads(Path("new/report.json").read_text())
+    assert all(part["pictures"] == 4 and part["student"]["exact"] == 0 for part in result["splits"].values())
+    assert result["splits"]["test"]["teacher"]["psnr"] == 100
+    assert {path.name for path in Path("new").iterdir()} == {"report.json", "grid.png", "pairs.png"}
+    assert Path("mine/grid.png").read_bytes() == Path("new/grid.png").read_bytes()
+    card = Path("mine/README.md").read_text()
+    table = capsys.readouterr().out.split("\n| | pictures")[1].strip()
+    assert card.startswith("---\n") and table in card and "](pairs.png)" in card
+    run("draw", SENTENCE, "--weights", "mine", "-o", "mine.png", "--seed", "7")  # the weights are as they were
+    run("draw", SENTENCE, "-o", "ours.png", "--seed", "7")
+    assert Path("mine.png").read_bytes() == Path("ours.png").read_bytes()
 
 
 @pytest.mark.parametrize(

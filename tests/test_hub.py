@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from tiny import Tiny, TinyConfig
 from torch import nn
 
-from hubmodels.hub import HubError, HubModel
+from hubmodels.hub import HubError, HubModel, released
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 
@@ -601,3 +601,13 @@ def test_the_rest_of_the_client(hub: LoopbackHub, folder: Path, tmp_path: Path) 
     assert not api.revision_exists("org/tiny", "exp/one")
     api.delete_repo("org/tiny")
     assert not api.repo_exists("org/tiny")
+
+
+def test_released_weights_are_told_by_the_environment_or_lie_beside_the_package_or_on_the_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MODEL", raising=False)
+    assert (Path(released("distill")) / "model.safetensors").is_file()
+    assert released("no_such_system") == "org/no_such_system"
+    monkeypatch.setenv("MODEL", "org/mine")
+    assert released("distill") == "org/mine"

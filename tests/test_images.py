@@ -155,16 +155,16 @@ def test_linear_light_goes_back_with_finite_gradients() -> None:
 def test_grid_is_that_of_torchvision(count: int, columns: int, dtype: torch.dtype) -> None:
     from torchvision.utils import make_grid
 
-    white = 1 if dtype == torch.float32 else 255
+    grey = images.GREY if dtype == torch.uint8 else images.GREY / 255
     batch = torch.randint(0, 2, (count, 3, 4, 6)).to(dtype)
-    ours, theirs = grid(batch, columns), make_grid(batch, columns, padding=images.GAP, pad_value=white)
+    ours, theirs = grid(batch, columns), make_grid(batch, columns, padding=images.GAP, pad_value=grey)
     assert ours.dtype == dtype and torch.equal(ours, theirs)
 
 
 def test_sheet_writes_each_caption_under_its_picture() -> None:
     red = picture((255, 0, 0))[None].expand(3, 3, 64, 64)
     image = np.asarray(sheet(red, ["", "a word " * 12, "b"], columns=2))
-    drawn = (image != 255).any(-1) & (image != (255, 0, 0)).any(-1)
+    drawn = (image != 255).any(-1) & (image != images.GREY).any(-1) & (image != (255, 0, 0)).any(-1)
     width = 3 * 64
     below, right = slice(images.GAP + width, None), slice(images.GAP + width, None)
     assert not drawn[: images.GAP + width].any()

@@ -14,7 +14,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from hubmodels.distill.data import Batch, loader
+from hubmodels.distill.data import Batch, collate, loader, scene_of
 from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig
 from hubmodels.distill.report import quick, rows
 from hubmodels.images import from_pil, from_uint8, to_uint8, to_unit
@@ -64,15 +64,15 @@ class Config:
     """Folder of a run to go on with; its own settings are used."""
     model: DistilledRendererConfig = field(default_factory=DistilledRendererConfig)
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(out="runs/distill", steps=6000, batch_size=32, save_every=250)
+        default_factory=lambda: RunConfig(out="runs/distill", steps=9000, batch_size=32, save_every=250)
     )
 
 
 def main(config: Config) -> None:
     size, seed = config.model.resolution, config.run.seed
     batches = loader(config.data, config.rows, seed, config.run.batch_size, size, config.workers)
-    held_back = next(iter(loader("", config.evaluate_on, seed, config.evaluate_on, size, 0, "validation")))
     run = Run(config.run, config)
+    held_back = collate([scene_of(i, seed, "validation") for i in range(config.evaluate_on)], size)
     model = DistilledRenderer(config.model)
     optimizer = torch.optim.AdamW(decay_groups(model, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.one_cycle(optimizer, config.run.steps, int(config.warmup * config.run.steps))

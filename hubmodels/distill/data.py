@@ -6,6 +6,7 @@ Batch: tokens (B, T) int64 padded with 0, picture (B, 3, R, R) uint8 sRGB, foreg
 import random
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -46,15 +47,30 @@ class Stored(Dataset):
     """A split of a built data set. Its scenes are drawn again from their captions: the bytes are the same."""
 
     def __init__(self, data: str, name: str = "train") -> None:
-        from datasets import load_dataset
-
-        self.captions = load_dataset(data, "scenes", split=name)["placed_caption"]
+        self.captions = opened(data, name)["placed_caption"]
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def __getitem__(self, row: int) -> Scene:
         return parse(self.captions[row])
+
+
+def opened(data: str, split: str | None = None) -> Any:
+    """The `scenes` table of a built data set, a folder or a Hub id: one split of it, or all by name.
+
+    Raises:
+        FileNotFoundError: there is no such data set, table or split.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(data, "scenes", split=split)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{data} has no {split or 'scenes'} scenes to read ({error}): build them with "
+            f"python -m datasets_builders.scenes --out {data}"
+        ) from error
 
 
 def collate(scenes: list[Scene], resolution: int) -> Batch:

@@ -172,7 +172,12 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) -> states of the words (B, T, D) and of the sentence (B, E)."""
-        x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
+        at = torch.arange(tokens.shape[1], device=tokens.device)
+        if self.training:  # half of the captions begin later, so that longer ones than were seen find trained positions
+            spare = len(self.position.weight) - tokens.shape[1]
+            later = (torch.rand(len(tokens), 1, device=tokens.device) * 2 - 1) * (spare + 1)
+            at = at + later.clamp(min=0).long()
+        x = self.embedding(tokens) + self.position(at)
         x = torch.cat([self.cls.expand(len(x), 1, -1), x], 1)
         real = F.pad(tokens != 0, (1, 0), value=True)
         x = x[real]  # (S, D), the real words of the batch end to end: padding costs nothing but attention
@@ -317,10 +322,12 @@ class SelfAttention(nn.Module):
 class Binding(nn.Module):
     """Cross-attention from pixels to the things near them: attributes stay with the thing that has them.
 
-    A thing's score and value at a pixel are a small network of the offset (pixel - place), whose first layer and
-    gates the thing's own words write (hypernetworks, Ha et al. 2017). First-layer units are sums of a function of
-    the x-offset and one of the y-offset, so half-planes and circles are one unit each. Scores compete by softmax
-    among the things that reach the pixel and a null of score 0, the background; that also settles who is in front.
+    What a thing looks like at a pixel, and how sure it covers it, is a small network of the offset (pixel - place),
+    whose first layer and gates the thing's own words write (hypernetworks, Ha et al. 2017). First-layer units are
+    sums of a function of the x-offset and one of the y-offset, so half-planes and circles are one unit each.
+    Where several things reach a pixel, their values are averaged with weights cover * exp(depth), and the average
+    counts by 1 - prod(1 - cover): a painter's algorithm that lets gradients through. Depth is the thing's place in
+    y, for what stands lower is nearer, times a learned slope, corrected by its words.
     Only pixels within `reach` units of a place are computed.
     """
 
@@ -333,6 +340,8 @@ class Binding(nn.Module):
         self.gates = nn.Linear(config.width, 4 * config.hidden)
         self.mix1, self.mix2 = (nn.Linear(config.hidden, config.hidden) for _ in range(2))
         self.read = nn.Linear(config.hidden, channels + 1)
+        self.depth = nn.Linear(config.width, 1)
+        self.slope = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, things: Things, batch: int) -> Tensor:
         """What covers each pixel, (B, C, size, size); zero where nothing does."""
@@ -349,13 +358,15 @@ class Binding(nn.Module):
         h = F.relu(self.mix1(h) * (1 + gamma1) + beta1)
         h = F.relu(self.mix2(h) * (1 + gamma2) + beta2)
         value, score = self.read(h).split([self.channels, 1], -1)
-        weight = score.clamp(-15, 15).exp()
+        score = score.float().clamp(-15, 15)
+        depth = self.depth(state) + self.slope * (things.place[:, 1:] - CANVAS / 2)
+        weight = (F.logsigmoid(score) + depth.float().clamp(-40, 40)[:, None, None]).exp()
 
         inside = (pixel >= 0) & (pixel < self.size)
         inside = inside[:, :, None, 1] & inside[:, None, :, 0]
         at = (things.which[:, None, None] * self.size + pixel[:, :, None, 1]) * self.size + pixel[:, None, :, 0]
-        votes = torch.cat([value * weight, weight], -1)  # under CUDA autocast exp, and so this, is float32
-        summed = votes.new_zeros(batch * self.size**2, self.channels + 1)
-        summed = summed.index_add(0, at[inside], votes[inside])
-        covered = summed[:, :-1] / (1 + summed[:, -1:])
+        votes = torch.cat([value * weight, weight, F.logsigmoid(-score)], -1)
+        summed = votes.new_zeros(batch * self.size**2, self.channels + 2).index_add(0, at[inside], votes[inside])
+        mixed = summed[:, :-2] / (summed[:, -2:-1] + 1e-30)
+        covered = mixed * -torch.expm1(summed[:, -1:])  # one minus the chance that nothing covers it
         return covered.view(batch, self.size, self.size, -1).permute(0, 3, 1, 2)

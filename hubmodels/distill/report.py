@@ -8,7 +8,6 @@ the student's pictures of other captions of the split.
 """
 
 import json
-import os
 import platform
 import random
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from hubmodels.distill.data import Batch, scene_of
+from hubmodels.distill.data import Batch, opened, scene_of
 from hubmodels.distill.model import DistilledRenderer, tokenize
 from hubmodels.images import from_uint8, grid, save_png, to_pil, to_uint8, to_unit
 from hubmodels.metrics import checkerboard, foreground_psnr, iou, psnr, ssim
@@ -168,11 +167,10 @@ def scenes_of(data: str) -> dict[str, list[Scene]]:
     """All placed scenes of the held-out splits of a built data set, a folder or a Hub id.
 
     Raises:
+        FileNotFoundError: there is no such data set.
         ValueError: it has a meaning in two splits, or lacks a split.
     """
-    from datasets import load_dataset
-
-    loaded = load_dataset(data, "scenes")
+    loaded = opened(data)
     missing = [name for name in HELD_OUT if name not in loaded]
     if missing:
         raise ValueError(f"{data} has no rows in {', '.join(missing)}; build it with more --rows")
@@ -296,8 +294,8 @@ HISTORY = """
 
     accelerate launch train_scripts/distill.py{flags} --run.out runs/distill
 
-{steps} steps of {batch} pictures, rendered on the fly, seed {seed}: {minutes:.0f} minutes on {cores} CPU cores
-({machine}). These are the averaged weights of the checkpoint that read best on validation scenes.
+{steps} steps of {batch} pictures, rendered on the fly, seed {seed}: {minutes:.0f} minutes on {threads} CPU
+core(s) ({machine}). These are the averaged weights of the checkpoint that read best on validation scenes.
 """
 
 
@@ -315,7 +313,7 @@ def history(run: Path) -> str:
         batch=config["run"]["batch_size"],
         seed=config["run"]["seed"],
         minutes=last["seconds"] / 60,
-        cores=os.cpu_count(),
+        threads=last["threads"],
         machine=platform.machine(),
     )
 

@@ -62,11 +62,12 @@ class Journal:
             parts = [sums[name] for sums in everyone if name in sums]
             line[name] = sum(total for total, _ in parts) / sum(count for _, count in parts)
         line |= {"images_per_second": round(self._samples / elapsed, 2), "seconds": round(self.seconds, 2)}
+        line["threads"] = torch.get_num_threads()
         self._sums, self._samples = {}, 0
         if self._accelerator.is_main_process:
             with on_disk(self._path), self._path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            shown = {name: f"{value:.4g}" for name, value in line.items() if name not in ("step", "seconds")}
+            shown = {name: f"{value:.4g}" for name, value in line.items() if name not in ("step", "seconds", "threads")}
             self._bar.set_postfix(shown)
         self._accelerator.log({name: value for name, value in line.items() if name != "step"}, step=step)
 

@@ -25,7 +25,7 @@ def launched(config: RunConfig) -> Accelerator:
         raise Stop("--run.precision fp16 needs a CUDA device: choose auto, bf16 or no")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # accelerate launch sets OMP_NUM_THREADS=1 without a word, which leaves all cores but one idle
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local))
+    torch.set_num_threads(config.threads or max(1, _cores() // local))
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=precision,
@@ -41,3 +41,8 @@ def launched(config: RunConfig) -> Accelerator:
             f"accelerate launch --multi_gpu --num_processes {wanted} SCRIPT"
         )
     return accelerator
+
+
+def _cores() -> int:
+    """Cores that this process may use: fewer than the machine has in many containers. Not all systems tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

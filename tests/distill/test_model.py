@@ -95,11 +95,28 @@ def test_padding_and_company_change_nothing():
 
 
 @torch.no_grad()
-def test_same_tokens_give_the_same_bits_in_train_and_eval():
+def test_same_tokens_give_the_same_bits():
     model, tokens = network(), tokenize(CAPTIONS)
     picture = model(tokens)
     assert torch.equal(model(tokens), picture)
-    assert torch.equal(model.train()(tokens), picture)
+    tight = network(replace(TINY, max_tokens=tokens.shape[1]))  # no room to begin later
+    assert torch.equal(tight.train()(tokens), tight.eval()(tokens))
+
+
+@torch.no_grad()
+def test_in_training_captions_begin_anywhere_and_half_of_them_at_the_start():
+    model, tokens = network(replace(TINY, max_tokens=20)), tokenize(["There are two red balls at 12 40 and 30 22."])
+    table, spare = model.encoder.position.weight.clone(), 20 - tokens.shape[1]
+    expected = []
+    for begin in range(spare + 1):
+        model.encoder.position.weight.data = table.roll(-begin, 0)
+        expected.append(model.encoder(tokens)[1][0])
+    model.encoder.position.weight.data = table
+    drawn = model.encoder.train()(tokens.expand(400, -1))[1]
+    begins = (drawn[:, None] - torch.stack(expected)).abs().amax(-1)
+    assert begins.amin(1).max() < 1e-5  # each is one of them
+    counts = torch.bincount(begins.argmin(1), minlength=spare + 1)
+    assert 160 <= counts[0] <= 270 and counts.min() > 0
 
 
 @torch.no_grad()
@@ -220,10 +237,11 @@ def brute_force(binding: Binding, told: Things, batch: int) -> Tensor:
     out = torch.zeros(batch, binding.channels, binding.size, binding.size)
     layers = binding.write(binding.norm(told.state)).view(-1, 7, binding.mix1.in_features)
     gates = binding.gates(binding.norm(told.state)).view(-1, 4, binding.mix1.in_features)
+    depths = binding.depth(binding.norm(told.state))[:, 0]
     for row in range(batch):
         for j in range(binding.size):
             for i in range(binding.size):
-                total, weights = torch.zeros(binding.channels), 1.0  # the null has score 0 and value 0
+                total, weights, bare = torch.zeros(binding.channels), 0.0, 1.0
                 for k, (x, y) in enumerate(centres):
                     left, top = round(x - half), round(y - half)  # ties go to even, as in torch
                     near = 0 <= i - left < binding.window and 0 <= j - top < binding.window
@@ -235,15 +253,17 @@ def brute_force(binding: Binding, told: Things, batch: int) -> Tensor:
                     h = F.relu(binding.mix1(h) * (1 + gates[k, 0]) + gates[k, 1])
                     h = F.relu(binding.mix2(h) * (1 + gates[k, 2]) + gates[k, 3])
                     *value, score = binding.read(h)
-                    total = total + torch.stack(value) * score.exp()
-                    weights = weights + score.exp()
-                out[row, :, j, i] = total / weights
+                    cover = score.sigmoid()
+                    weight = cover * (depths[k] + binding.slope * (told.place[k, 1] - 32)).exp()
+                    total, weights, bare = total + torch.stack(value) * weight, weights + weight, bare * (1 - cover)
+                if weights:
+                    out[row, :, j, i] = total / weights * (1 - bare)
     return out
 
 
 @pytest.mark.parametrize("size", [16, 32])
 @torch.no_grad()
-def test_binding_is_a_softmax_over_the_things_near_each_pixel(size):
+def test_binding_mixes_the_things_near_each_pixel_by_cover_and_depth(size):
     """Two things that overlap, two at the border, and a picture without any."""
     torch.manual_seed(0)
     binding = Binding(4, size, TINY)
@@ -273,6 +293,20 @@ def test_a_thing_is_told_only_within_its_reach():
     y, x = covered.nonzero().T
     assert (x.min(), x.max()) == (40 - TINY.reach, 40 + TINY.reach)
     assert (y.min(), y.max()) == (20 - TINY.reach, 20 + TINY.reach)
+
+
+@torch.no_grad()
+def test_what_stands_lower_hides_what_is_behind():
+    torch.manual_seed(0)
+    binding = Binding(4, 64, TINY)
+    binding.slope.fill_(4.0)
+    torch.nn.init.zeros_(binding.depth.weight)
+    binding.read.weight[-1], binding.read.bias[-1] = 0, 12  # all that is in reach is covered
+    both, behind, front = things((0, 30, 30), (0, 36, 34)), things((0, 30, 30)), things((0, 1, 1), (0, 36, 34))
+    seen, alone = binding(both, 1)[0], binding(front, 1)[0]
+    lower = (slice(None), slice(34 - 12, 34 + 13), slice(36 - 12, 36 + 13))
+    torch.testing.assert_close(seen[lower], alone[lower], atol=1e-4, rtol=1e-4)
+    assert (binding(behind, 1)[0][lower] - seen[lower]).abs().max() > 0.1  # there was something to hide
 
 
 @torch.no_grad()

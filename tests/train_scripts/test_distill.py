@@ -208,8 +208,8 @@ def test_it_overfits_one_batch() -> None:
     ("options", "words"),
     [
         (["--resume", "no/such/run"], "no/such/run"),
-        (["--data", "no/such/folder"], "no/such/folder"),
-        (["--data", "org/missing"], "org/missing"),
+        (["--data", "no/such/folder"], "python -m datasets_builders.scenes --out no/such/folder"),
+        (["--data", "org/missing"], "org/missing has no train scenes to read"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
