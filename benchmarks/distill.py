@@ -28,6 +28,7 @@ from hubmodels import DistilledRenderer
 from hubmodels.distill.data import collate, scene_of
 from hubmodels.distill.model import DistilledRendererConfig
 from hubmodels.hub import released
+from hubmodels.images import from_uint8, to_unit
 from hubmodels.losses import random_features
 from hubmodels.metrics import psnr
 from hubmodels.scenes import place, read, sample
@@ -150,7 +151,7 @@ def learning() -> Iterator[float | None]:
     step = 0
     while True:
         if step % EVERY == 0:
-            yield decibels(model.eval().draw(held_out["tokens"]), held_out["picture"])
+            yield decibels(model.eval().draw(held_out["tokens"]), from_uint8(held_out["picture"]))
             model.train()
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / warmup)
@@ -165,8 +166,8 @@ def learning() -> Iterator[float | None]:
 
 
 def decibels(pictures: Tensor, truth: Tensor) -> float:
-    """Mean PSNR of pictures in [-1, 1] against uint8 ones."""
-    return float(psnr((pictures.clamp(-1, 1) + 1) / 2, truth / 255).mean())
+    """Mean PSNR, both in [-1, 1]."""
+    return float(psnr(to_unit(pictures.clamp(-1, 1)), to_unit(truth)).mean())
 
 
 # --- the original -------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def learning_of_original() -> Iterator[float | None]:
             trainer.decoder.eval()
             with torch.inference_mode():
                 told = trainer.text_encoder(held_out["token_ids"], pad_id=trainer.vocab.pad_id)
-                yield decibels(trainer.decoder(told), (held_out["image"] + 1) * 127.5)
+                yield decibels(trainer.decoder(told), held_out["image"])
         trainer.train_step(original_batch(seen, BATCH))
         step += 1
         yield None
@@ -246,7 +247,7 @@ def original_pictures(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def original_batch(pictures: Iterator[tuple[Tensor, Tensor]], size: int) -> dict[str, Tensor]:
     image, tokens = zip(*(next(pictures) for _ in range(size)), strict=True)
-    return {"image": torch.stack(image) / 127.5 - 1, "token_ids": torch.stack(tokens)}
+    return {"image": from_uint8(torch.stack(image)), "token_ids": torch.stack(tokens)}
 
 
 if __name__ == "__main__":

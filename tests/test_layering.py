@@ -63,9 +63,9 @@ def import_faults(path: str, tree: ast.AST) -> Iterator[str]:
         if (
             top == "tyro"
             and path != "hubmodels/cli.py"
-            and not path.startswith(("train_scripts/", "datasets_builders/"))
+            and not path.startswith(("train_scripts/", "datasets_builders/", "benchmarks/"))
         ):
-            yield f"{where}: options are read by the command, scripts and builders only"
+            yield f"{where}: options are read by the command, scripts, builders and benchmarks only"
         if top in ("pickle", "dill", "cloudpickle", "joblib"):
             yield f"{where}: pickles run code when they are read"
         if below is not None and top in FOLDERS and (top != "hubmodels" or target not in below):

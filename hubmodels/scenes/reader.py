@@ -2,11 +2,19 @@
 
     picture (3, 64, 64) --background, then one thing after another--> Reading --agrees(scene)--> Verdict
 
-A thing is a sprite of a shape, size and colour at a place. Correlation with the pixels that nothing has explained
-yet proposes things; each proposal and its neighbours are drawn, and the one that comes closest to the picture is
-taken, if it comes closer than the bare background. The pixels that it explains stop counting for or against others,
-so what is partly hidden is judged by what still shows. Where two overlap, the order that looks more like the picture
-when drawn again says who is in front.
+1. Background. Things are colourful, so where a picture is grey it is background: the one that fits best, moved by up
+   to a unit and made lighter or darker. The picture is then brought to the background's true level.
+2. Proposals. Every pixel is marked by how much it is like the fill and like the outline of each colour. Marks in
+   blocks of 2 x 2 pixels, correlated with all sprites, say where to look more closely.
+3. Decision. All kinds at all places around a proposal are scored on the full marks; the best are drawn, on top of
+   what was seen so far and behind it, and the one that puts most of the picture right is taken. Those that put right
+   nearly all that they cover are taken first: nothing hides them. What is half hidden is judged with what hides it in
+   place, so its order in depth is found with it.
+4. Again, on the pixels that are still wrong, until nothing is found that puts enough of them right.
+
+A picture that is still wrong in many pixels may be soft: it is read once more, sharpened, and the better reading kept.
+Errors of a pixel are clipped, so that what is wrong somewhere does not matter elsewhere. No step knows of captions or
+of what layouts are possible, except that things may overlap in pairs but do not pile up.
 """
 
 from collections import Counter
@@ -15,8 +23,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from hubmodels.scenes import shapes
@@ -35,22 +44,29 @@ from hubmodels.scenes.world import (
 )
 
 TOLERANCE = 40.0
-"""Levels of 255 (root mean square over the channels) at which a pixel is as much like a colour as not."""
-LEAST_SHARE = 0.2
-"""Of a thing's pixels that must be explained for it to be seen."""
+"""Levels of 255 (root mean square over the channels) at which a pixel is wrong, and its error is clipped."""
+LIKE_BARE = 20.0
+"""Levels from the background below which a pixel is not like any colour."""
+GREY = 30.0
+"""Levels between the channels of a pixel below which it may be background."""
 LEAST_PIXELS = 7.0
-"""Of pixels better explained with a thing than without it, for it to be seen."""
-HIDDEN_COST = 0.02
-"""Cost of a pixel that was explained before: of two explanations, the one that hides less."""
-CLEAR = 0.8
-"""Share of a thing's pixels that must match for it to be taken along with a better one."""
+"""Pixels that a thing must put right to be seen."""
+LEAST_SHARE = 0.35
+"""Share of what is wrong under a thing that it must put right to be seen."""
+CLEAR = 0.85
+"""Share of what is wrong under a thing above which nothing hides it."""
+KNOWN_COST = 0.05
+"""Cost, in the choice of what to draw, of a pixel that is right already."""
+SOFT = 0.02
+"""Share of a picture's colourful pixels that may stay wrong before it is read again, sharpened."""
 MOST_THINGS = MAX_INSTANCES + 2
-NEAR = 4
-"""Units around the best explanation in which other kinds are tried."""
-TOGETHER = 8
-"""Pictures read at a time: what is larger than a few MB costs more to allocate than to compute."""
-FFT = 80
-"""Side of the transforms: a picture and half of the widest sprite."""
+MOST_PROPOSALS = 12
+REACH = 6
+"""Units around a proposal in which things are tried."""
+APART = 10
+"""Units between things that are taken in one go."""
+FINALISTS = 32
+"""Things that are drawn around a proposal."""
 
 Found = tuple[int, int, int, int]
 """Number of the colour, number of the kind, x, y."""
@@ -105,53 +121,94 @@ class Verdict:
     """Mean distance in units from where the scene places things; nan if it does not, or the things differ."""
 
 
-@cache
-def _palette() -> tuple[Tensor, Tensor]:
-    fills = torch.tensor(list(COLORS.values()), dtype=torch.float32)
-    return fills, (fills * OUTLINE_SHADE).round()
+@dataclass(frozen=True)
+class _Proof:
+    """What a thing that was drawn does for the picture."""
+
+    thing: Found
+    behind: bool
+    """Whether it fits better behind what was seen before than in front."""
+    gain: float
+    """Pixels put right, less those put wrong."""
+    share: float
+    """Of the error under the thing, the part that it puts right."""
+
+    @property
+    def merit(self) -> float:
+        return self.gain * self.share
+
+
+# --- sprites ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sprites:
+    """Every kind in one window of W x W pixels, W = 2 * half + 1."""
+
+    half: int
+    ink: np.ndarray
+    """(colours, kinds, 4, W, W): levels times coverage, and coverage."""
+    telling: np.ndarray
+    """(2 * W * W, kinds) 0 or 1: pixels of clear fill, then of outline; not blends with what is around."""
+    coarse: np.ndarray
+    """(2 * V * V, kinds): telling pixels in blocks of 2 x 2, V = half + 1."""
+    inside: np.ndarray
+    """(kinds, 64, 64) bool: centres at which a kind lies inside the canvas or reaches over it by a unit."""
 
 
 @cache
-def _kernels(size: str) -> tuple[Tensor, Tensor]:
-    """Pixels that tell, (shapes, 2, W, W): clear fill and clear outline, not blends; and what is covered."""
-    whole, fill = (torch.from_numpy(sprite) for sprite in shapes.sprites(size))
-    ring = whole - fill
-    return torch.stack([fill * (fill > 0.8), ring * ((ring > 0.5) & (whole > 0.9))], 1), whole
+def _palette() -> np.ndarray:
+    """(3, colours, 3) levels: fills, outlines, and outlines that share a pixel with the fill."""
+    fills = np.array(list(COLORS.values()), np.float32)
+    outlines = (fills * OUTLINE_SHADE).round()
+    return np.stack([fills, outlines, (fills + outlines) / 2])
 
 
 @cache
-def _spectra() -> tuple[Tensor, Tensor]:
-    """Transforms of every kind's telling pixels, (kinds, 2, FFT, FFT / 2 + 1), and their number, (kinds, 1, 1)."""
-    rows = []
+def _sprites() -> _Sprites:
+    half = max(shapes.sprites(size)[0].shape[-1] for size in SIZES) // 2
+    pairs, inside = [], []
+    at = np.arange(CANVAS) + 0.5
     for shape, size in shapes.KINDS:
-        kernel = _kernels(size)[0][SHAPES.index(shape)]
-        half = kernel.shape[-1] // 2
-        field = F.pad(kernel, (0, FFT - kernel.shape[-1], 0, FFT - kernel.shape[-1])).roll((-half, -half), (-1, -2))
-        rows.append(field)
-    fields = torch.stack(rows)
-    return torch.fft.rfft2(fields).conj(), fields.sum((1, 2, 3))[:, None, None]
-
-
-@cache
-def _inside() -> Tensor:
-    """(kinds, 64, 64) bool: places at which a kind lies inside the canvas."""
-    at = torch.arange(CANVAS) + 0.5
-    rows = []
-    for shape, size in shapes.KINDS:
+        pair = np.stack([sprite[SHAPES.index(shape)] for sprite in shapes.sprites(size)])
+        pairs.append(np.pad(pair, ((0, 0), *[(half - pair.shape[-1] // 2,) * 2] * 2)))
         left, up, right, down = shapes.extent(shape, size)
-        x = (at >= left) & (at <= CANVAS - right)
-        y = (at >= up) & (at <= CANVAS - down)
-        rows.append(y[:, None] & x)
-    return torch.stack(rows)
+        x, y = (at >= left - 1) & (at <= CANVAS + 1 - right), (at >= up - 1) & (at <= CANVAS + 1 - down)
+        inside.append(y[:, None] & x)
+    whole, fill = np.stack(pairs, 1)
+    ring = whole - fill
+    fills, outlines, _ = _palette()[:, :, None, :, None, None]
+    levels = fills * fill[:, None] + outlines * ring[:, None]  # (colours, kinds, 3, W, W)
+    telling = np.stack([fill > 0.8, (ring > 0.4) & (whole > 0.9)], 1).astype(np.float32)
+    blocks = np.pad(telling, ((0, 0), (0, 0), (0, 1), (0, 1))).reshape(len(whole), 2, half + 1, 2, half + 1, 2)
+    return _Sprites(
+        half,
+        np.concatenate([levels, np.broadcast_to(whole[:, None], (len(levels), *whole[:, None].shape))], 2),
+        np.ascontiguousarray(telling.reshape(len(whole), -1).T),
+        np.ascontiguousarray(blocks.sum((3, 5)).reshape(len(whole), -1).T),
+        np.stack(inside),
+    )
 
 
-def _correlate(maps: Tensor) -> Tensor:
-    """Sums of maps (P, 2, 64, 64) over the telling pixels of every kind at every place, (P, kinds, 64, 64)."""
-    spectra = torch.fft.rfft2(maps, s=(FFT, FFT))
-    return torch.fft.irfft2((spectra[:, None] * _spectra()[0]).sum(2), s=(FFT, FFT))[..., :CANVAS, :CANVAS]
+def _over(ink: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """Levels (..., 3, H, W) of ink (..., 4, H, W) laid on levels (..., 3 or 1, H, W)."""
+    return ink[..., :3, :, :] + under * (1 - ink[..., 3:, :, :])
 
 
-@torch.inference_mode()
+def _drawn(things: list[Found]) -> np.ndarray:
+    """Ink (4, 64, 64) of things laid on each other, back to front."""
+    half = _sprites().half
+    sheet = np.zeros((4, CANVAS + 2 * half, CANVAS + 2 * half), np.float32)
+    for color, kind, x, y in things:
+        window = sheet[:, y : y + 2 * half + 1, x : x + 2 * half + 1]
+        new = _sprites().ink[color, kind]
+        window[:] = new + window * (1 - new[3])
+    return sheet[:, half:-half, half:-half]
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
 def read(pictures: Tensor) -> list[Reading]:
     """Read pictures.
 
@@ -165,167 +222,178 @@ def read(pictures: Tensor) -> list[Reading]:
         raise ValueError(
             f"pictures must be uint8 (B, 3, {CANVAS}, {CANVAS}), got {pictures.dtype} {tuple(pictures.shape)}"
         )
-    if len(pictures) > TOGETHER:
-        return [seen for few in pictures.split(TOGETHER) for seen in read(few)]
-    levels = pictures.cpu().float()
-    papers = torch.stack([paper(name, CANVAS) for name in BACKGROUNDS])
-    apart = (levels[:, None] - papers[None, :, None]).square().mean(2)  # (B, papers, 64, 64)
-    background = apart.clamp(max=(TOLERANCE * 1.2) ** 2).sum((-1, -2)).argmin(1)
-    bare = apart[torch.arange(len(levels)), background]
-    like = 1 - ((levels[:, None] - torch.cat(_palette())[:, :, None, None]).square().mean(2) / TOLERANCE**2)
-    like = like.clamp(min=-1)  # (B, 16, 64, 64): eight fills, eight outlines
-    like = torch.where((bare < 20**2)[:, None], -1.0, like)
-    things: list[list[Found]] = [[] for _ in levels]
-    fresh = torch.ones(len(levels), CANVAS, CANVAS)
-    active = list(range(len(levels)))
-    for _ in range(MOST_THINGS):
-        proposed = _propose(like[active], fresh[active])
-        before = [len(things[b]) for b in active]
-        for b, proposals in zip(active, proposed, strict=True):
-            for color, candidates in proposals:
-                one = _settle(levels[b], papers[background[b]], fresh[b], color, candidates)
-                if one is not None and len(things[b]) < MOST_THINGS:
-                    things[b].append(one)
-                    _explain(like[b], fresh[b], one)
-        active = [b for b, count in zip(active, before, strict=True) if len(things[b]) > count]
-        if not active:
-            break
-    odd = bare > 40**2
-    return [
-        Reading(
-            BACKGROUNDS[int(background[b])],
-            tuple(_thing(one) for one in _back_to_front(levels[b], papers[background[b]], things[b])),
-            float(((fresh[b] < 0.5) & odd[b]).sum() / odd[b].sum()) if odd[b].any() else 1.0,
-        )
-        for b in range(len(levels))
-    ]
+    return [_read(picture) for picture in pictures.cpu().numpy().astype(np.float32)]
 
 
-def _propose(like: Tensor, fresh: Tensor) -> list[list[tuple[int, Tensor]]]:
-    """What to look at more closely in each picture, best first: colours, each with candidates (M, 3) of (kind, x, y).
-
-    The best explanation of the picture is there, and the best in each other colour if nothing hides it.
-    """
-    pairs = torch.stack([like[:, :8], like[:, 8:]], 2) * fresh[:, None, None]  # (B, 8, 2, 64, 64)
-    which, color = ((pairs > 0.3).sum((2, 3, 4)) >= LEAST_PIXELS / 2).nonzero(as_tuple=True)
-    proposed: list[list[tuple[int, Tensor]]] = [[] for _ in like]
-    if len(which) == 0:
-        return proposed
-    _, telling = _spectra()
-    areas = _correlate(fresh[:, None].expand(-1, 2, -1, -1))[which]
-    scores = _correlate(pairs[which, color]) - HIDDEN_COST * (telling - areas)
-    merit = torch.where((scores > 0) & _inside(), scores.square() / areas.clamp(min=1), 0)
-    top, at = merit.flatten(1).max(1)
-    clear = scores.flatten(1).gather(1, at[:, None])[:, 0] > CLEAR * telling.flatten()[at // CANVAS**2]
-    for row in top.argsort(descending=True).tolist():
-        if top[row] > 0 and (clear[row] or not proposed[int(which[row])]):
-            y, x = divmod(int(at[row]) % CANVAS**2, CANVAS)
-            proposed[int(which[row])].append((int(color[row]), _around(merit[row], x, y)))
-    return proposed
-
-
-def _around(merit: Tensor, x: int, y: int) -> Tensor:
-    """(M, 3) of (kind, x, y): every kind at its best place near (x, y), and the places next to that."""
-    left, top = max(x - NEAR, 0), max(y - NEAR, 0)
-    near = merit[:, top : y + NEAR + 1, left : x + NEAR + 1]
-    best = near.flatten(1).argmax(1)
-    cells = torch.stack([left + best % near.shape[2], top + best // near.shape[2]], 1)
-    steps = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
-    kinds = torch.arange(len(merit))[:, None, None].expand(-1, len(steps), 1)
-    return torch.cat([kinds, cells[:, None] + steps], 2).flatten(0, 1)
+def _read(picture: np.ndarray) -> Reading:
+    background, levels, bare = _background(picture)
+    things, wrong = _search(levels, bare)
+    odd = np.square(levels - bare).mean(0) > TOLERANCE**2
+    if (wrong & odd).sum() > SOFT * odd.sum():
+        other = _background(_sharpened(picture))
+        more, wronger = _search(*other[1:])
+        if wronger.sum() < wrong.sum():
+            background, things, wrong = other[0], more, wronger
+    seen = []
+    for color, kind, x, y in things:
+        shape, size = shapes.KINDS[kind]
+        seen.append(Thing(list(COLORS)[color], shape, size, (x, y)))
+    return Reading(background, tuple(seen), float((odd & ~wrong).sum() / odd.sum()) if odd.any() else 1.0)
 
 
 @cache
-def _painted() -> tuple[Tensor, Tensor]:
-    """Every kind drawn in every colour, (colours, kinds, 3, W, W), and its coverage (kinds, W, W), in one window."""
-    fills, outlines = _palette()
-    rows = [
-        [torch.from_numpy(sprite[SHAPES.index(shape)]) for sprite in shapes.sprites(size)]
-        for shape, size in shapes.KINDS
-    ]
-    widest = max(whole.shape[-1] for whole, _ in rows)
-    pads = [(widest - whole.shape[-1]) // 2 for whole, _ in rows]
-    whole, fill = (
-        torch.stack([F.pad(row[i], (pad,) * 4) for row, pad in zip(rows, pads, strict=True)]) for i in (0, 1)
-    )
-    paint = fills[:, None, :, None, None] * fill[:, None] + outlines[:, None, :, None, None] * (whole - fill)[:, None]
-    return paint, whole
+def _papers() -> tuple[list[str], np.ndarray]:
+    """Every background, moved by up to a unit each way: names, and levels (N, 64 * 64)."""
+    names, rows = [], []
+    for name in BACKGROUNDS:
+        level = paper(name, CANVAS).numpy()
+        repeats = "edge" if name == "shaded" else "wrap"
+        field = np.pad(level, 1, mode=repeats)
+        unlike = np.unique([field[y : y + CANVAS, x : x + CANVAS] for y in range(3) for x in range(3)], axis=0)
+        names += [name] * len(unlike)
+        rows.append(unlike.reshape(len(unlike), -1))
+    return names, np.concatenate(rows)
 
 
-def _settle(levels: Tensor, bare: Tensor, fresh: Tensor, color: int, candidates: Tensor) -> Found | None:
-    """The candidate that, drawn on the bare background, comes closest to the picture; None if it is no better than
-    the background alone. Pixels explained before do not count."""
-    kind, x, y = candidates[_inside()[candidates[:, 0], candidates[:, 2].clamp(0, 63), candidates[:, 1].clamp(0, 63)]].T
-    if len(kind) == 0:
-        return None
-    paint, whole = _painted()
-    width = whole.shape[-1]
-    half = width // 2
-    seen = F.pad(torch.cat([levels, bare[None], fresh[None]]), (half,) * 4)
-    span = torch.arange(width)
-    cut = seen[:, y[:, None, None] + span[:, None], x[:, None, None] + span].transpose(0, 1)  # (M, 5, W, W)
-    picture, under, counts = cut[:, :3], cut[:, 3:4], cut[:, 4]
-    drawn = paint[color, kind] + under * (1 - whole[kind])[:, None]
-    miss = ((picture - drawn).square().mean(1) / TOLERANCE**2).clamp(max=1)
-    without = ((picture - under).square().mean(1) / TOLERANCE**2).clamp(max=1)
-    cover = whole[kind] * counts
-    gain = ((without - miss) * counts).sum((1, 2)) - HIDDEN_COST * (whole[kind] * (1 - counts)).sum((1, 2))
-    best = int(gain.argmax())
-    if gain[best] < max(LEAST_PIXELS, LEAST_SHARE * float(cover[best].sum())):
-        return None
-    return color, int(kind[best]), int(x[best]), int(y[best])
+def _background(picture: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
+    """Which background it is, by least squares where the picture is grey.
+
+    Contrast may be lower than it should be, as in a picture too light for its levels; brightness counts less than
+    pattern. The brightness that remains is taken for a gain, and for an offset if the gain would be too much.
+
+    Returns:
+        its name; the picture (3, 64, 64) and the background (64, 64), both at the true level.
+    """
+    names, papers = _papers()
+    grey = (picture.max(0) - picture.min(0) < GREY).ravel()
+    seen = picture.mean(0).ravel()
+    n = max(grey.sum(), 1)
+    mean, means = seen[grey].sum() / n, papers[:, grey].sum(1) / n
+    away, aways = (seen - mean) * grey, (papers - means[:, None]) * grey
+    spread, match = np.square(aways).sum(1), aways @ away
+    slope = (match / spread.clip(1)).clip(0.5, 1.2)
+    miss = (np.square(away).sum() - 2 * slope * match + slope**2 * spread) / n
+    best = int((miss + np.square((mean - means) / 8)).argmin())
+    bare = mean + slope[best] * (papers[best] - means[best])
+    gain = float((mean / means[best].clip(1)).clip(0.88, 1.12))
+    offset = float((mean - gain * means[best]).clip(-12, 12))
+    return names[best], (picture - offset) / gain, (bare.reshape(CANVAS, CANVAS) - offset) / gain
 
 
-def _matched(like: Tensor, one: Found) -> tuple[tuple[slice, slice], Tensor, Tensor]:
-    """The window of a thing on the picture, what it covers there, and how well the pixels match it, -1 to 1."""
-    color, kind, x, y = one
-    telling, whole = _kernels(shapes.KINDS[kind][1])
-    half = whole.shape[-1] // 2
-    on = tuple(slice(max(c - half, 0), min(c + half + 1, CANVAS)) for c in (y, x))
-    of = tuple(slice(max(half - c, 0), min(half + CANVAS - c, 2 * half + 1)) for c in (y, x))
-    fill, ring = telling[kind // len(SIZES)][(slice(None), *of)]
-    match = (like[color][on] * fill + like[color + 8][on] * ring) / (fill + ring).clamp(min=1e-6)
-    return (on[0], on[1]), whole[kind // len(SIZES)][of], match
+def _sharpened(picture: np.ndarray) -> np.ndarray:
+    """What a picture was before a Gaussian blur of 0.6 pixels (van Cittert's iteration)."""
+    sharp = picture
+    for _ in range(4):
+        soft = np.pad(sharp, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        soft = 0.668 * soft[:, 1:-1] + 0.166 * (soft[:, :-2] + soft[:, 2:])
+        soft = 0.668 * soft[..., 1:-1] + 0.166 * (soft[..., :-2] + soft[..., 2:])
+        sharp = (sharp + picture - soft).clip(0, 255)
+    return sharp
 
 
-def _explain(like: Tensor, fresh: Tensor, one: Found) -> None:
-    """Take out the pixels that a thing explains, its blurred edge included."""
-    on, cover, match = _matched(like, one)
-    blend = (cover > 0) & (match == 0)
-    fresh[on][((cover > 0) & (match > 0)) | blend] = 0
+def _search(levels: np.ndarray, bare: np.ndarray) -> tuple[list[Found], np.ndarray]:
+    """Things, back to front, and (64, 64) bool, the pixels that are still wrong with them."""
+    like = _marks(levels, bare)
+    canvas = np.concatenate([levels, bare[None], np.ones((1, CANVAS, CANVAS), np.float32)])
+    things: list[Found] = []
+    while True:
+        ink = _drawn(things)
+        wrong = np.square(levels - _over(ink, bare)).mean(0) > TOLERANCE**2
+        open_marks = np.where(wrong | (ink[3] < 0.01), like, -KNOWN_COST)
+        clear: list[Found] = []
+        doubtful: list[_Proof] = []
+        for color, x, y in _proposals(open_marks):
+            if not any(max(abs(x - a), abs(y - b)) < APART for *_, a, b in clear):
+                proof = _settle(np.concatenate([canvas, ink]), open_marks[color], color, x, y)
+                if proof.share > CLEAR and not proof.behind and proof.gain > LEAST_PIXELS:
+                    clear.append(proof.thing)
+                    ink = _drawn([*things, *clear])
+                elif proof.share > LEAST_SHARE and proof.gain > LEAST_PIXELS:
+                    doubtful.append(proof)
+        if clear:
+            things += clear
+        elif doubtful:
+            best = max(doubtful, key=lambda proof: proof.merit)
+            things.insert(0 if best.behind else len(things), best.thing)
+        if not (clear or doubtful) or len(things) >= MOST_THINGS:
+            things = things[:MOST_THINGS]
+            return things, np.square(levels - _over(_drawn(things), bare)).mean(0) > TOLERANCE**2
 
 
-def _back_to_front(levels: Tensor, bare: Tensor, found: list[Found]) -> list[Found]:
-    """Order overlapping pairs as they were drawn: the order that, drawn again, is closer to the picture."""
-    order = list(found)
-    for a, b in combinations(found, 2):
-        if max(abs(a[2] - b[2]), abs(a[3] - b[3])) < _painted()[1].shape[-1]:
-            misses = [
-                (_stamped(_stamped(bare.expand(3, -1, -1), back), front) - levels).square().sum()
-                for back, front in ((a, b), (b, a))
-            ]
-            front, back = (b, a) if misses[0] < misses[1] else (a, b)
-            if misses[0] != misses[1] and order.index(front) < order.index(back):
-                order.remove(front)
-                order.insert(order.index(back) + 1, front)
-    return order
+def _marks(levels: np.ndarray, bare: np.ndarray) -> np.ndarray:
+    """How much pixels are like the fill and the outline of each colour, 1 to -1: (colours, 2, 64, 64)."""
+    flat = levels.reshape(3, -1)
+    squares = np.square(flat).sum(0) - 2 * _palette() @ flat + np.square(_palette()).sum(2)[..., None]
+    like = np.maximum(1 - np.stack([squares[0], squares[1:].min(0)], 1) / (3 * TOLERANCE**2), -1)
+    like = like.reshape(-1, 2, CANVAS, CANVAS)
+    return np.where(np.square(levels - bare).mean(0) < LIKE_BARE**2, np.float32(-1), like)
 
 
-def _stamped(canvas: Tensor, one: Found) -> Tensor:
-    """A canvas (3, 64, 64) with a thing drawn on it."""
-    color, kind, x, y = one
-    paint, whole = _painted()
-    half = whole.shape[-1] // 2
-    field = F.pad(canvas, (half,) * 4)
-    on = (..., slice(y, y + 2 * half + 1), slice(x, x + 2 * half + 1))
-    field[on] = paint[color, kind] + field[on] * (1 - whole[kind])
-    return field[:, half:-half, half:-half]
+@cache
+def _band() -> np.ndarray:
+    """(32, 64): which pixels of a line are within 5 of the middle of a block of two."""
+    return (abs(np.arange(CANVAS) - 2 * np.arange(CANVAS // 2)[:, None] - 0.5) < 5).astype(np.float32)
 
 
-def _thing(one: Found) -> Thing:
-    color, kind, x, y = one
-    shape, size = shapes.KINDS[kind]
-    return Thing(list(COLORS)[color], shape, size, (x, y))
+def _proposals(like: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Where to look more closely, best first: colour, x, y.
+
+    A block counts as what is most like a colour in it, so that no place is missed for being off by a pixel.
+    """
+    sprites = _sprites()
+    alike = (like.max(1) > 0.3).astype(np.float32)
+    color, y, x = (_band() @ alike @ _band().T >= LEAST_PIXELS).nonzero()
+    if len(color) == 0:
+        return
+    rows = np.maximum(like[:, :, ::2], like[:, :, 1::2])
+    blocks = np.pad(np.maximum(rows[..., ::2], rows[..., 1::2]), ((0, 0), (0, 0), *[(sprites.half // 2,) * 2] * 2))
+    windows = sliding_window_view(blocks, (sprites.half + 1,) * 2, (2, 3))[color, :, y, x]
+    scores = (windows.reshape(len(color), -1) @ sprites.coarse).clip(0)
+    best = (np.square(scores) / sprites.telling.sum(0)).max(1)
+    for _ in range(MOST_PROPOSALS):
+        top = int(best.argmax())
+        if best[top] <= 0:
+            return
+        yield int(color[top]), 2 * int(x[top]), 2 * int(y[top])
+        best[(color == color[top]) & (abs(x - x[top]) < 4) & (abs(y - y[top]) < 4)] = 0
+
+
+def _windows(fields: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(M, n, W, W) around places (M,) of fields (n, 64, 64), 0 outside."""
+    half = _sprites().half
+    padded = np.pad(fields, ((0, 0), (half, half), (half, half)))
+    return sliding_window_view(padded, (2 * half + 1,) * 2, (1, 2))[:, y, x].swapaxes(0, 1)
+
+
+def _settle(canvas: np.ndarray, like: np.ndarray, color: int, x: int, y: int) -> _Proof:
+    """The thing of a colour near (x, y) that, drawn, puts most of the picture right.
+
+    Args:
+        canvas: (9, 64, 64): picture, background, ones, ink of the things seen so far.
+        like: (2, 64, 64) marks of fill and outline.
+    """
+    sprites = _sprites()
+    ys, xs = (np.arange(max(at - REACH + 1, 0), min(at + REACH + 1, CANVAS)) for at in (y, x))
+    ys, xs = (at.ravel() for at in np.meshgrid(ys, xs, indexing="ij"))
+    scores = _windows(like, xs, ys).reshape(len(xs), -1) @ sprites.telling
+    scores[~sprites.inside[:, ys, xs].T] = -np.inf
+    at, kind = np.divmod(scores.ravel().argpartition(-FINALISTS)[-FINALISTS:], scores.shape[1])
+    cut = _windows(canvas, xs[at], ys[at])
+    levels, bare, inside, ink = cut[:, :3], cut[:, 3:4], cut[:, 4], cut[:, 5:]
+    new = sprites.ink[color, kind]
+
+    def error(drawn: np.ndarray) -> np.ndarray:
+        apart = levels - drawn
+        return (np.einsum("mchw,mchw->mhw", apart, apart) / (3 * TOLERANCE**2)).clip(max=1) * inside
+
+    now = error(_over(ink, bare))
+    front = error(_over(new, _over(ink, bare)))
+    behind = error(_over(ink, _over(new, bare))) if ink[:, 3].any() else front
+    gain = np.stack([(now - front).sum((1, 2)), (now - behind).sum((1, 2))])
+    share = gain / (now * new[:, 3]).sum((1, 2)).clip(min=1)
+    side, best = divmod(int((gain.clip(0) * share).argmax()), len(kind))
+    thing = color, int(kind[best]), int(xs[at[best]]), int(ys[at[best]])
+    return _Proof(thing, side == 1, float(gain[side, best]), float(share[side, best]))
 
 
 # --- is it the scene? -------------------------------------------------------------------------------------------
