@@ -144,8 +144,7 @@ def choices(s: State) -> dict[str, State]:
     if phase == "many":
         return {word: State("thing", n, kind="there") for n, word in enumerate(NUMBERS[1:], start=2)}
     if phase == "number":
-        room = MAX_INSTANCES - s.total - (1 if s.groups == 0 else 0)  # the first group leaves room for a target
-        most = 1 if s.kind else min(MAX_COUNT_IN_RELATION, room)
+        most = 1 if s.kind else min(MAX_COUNT_IN_RELATION, MAX_INSTANCES - s.total)
         counted = {n: replace(s, phase="thing", places=n, total=s.total + n) for n in range(1, most + 1)}
         return {**{NUMBERS[n - 1]: counted[n] for n in range(2, most + 1)}, **_thing(counted[1])}
     if phase == "thing":
@@ -255,21 +254,63 @@ def decode(tokens: list[int]) -> str:
 
 
 def _complaint(sentence: list[str], at: int, state: State) -> GrammarError:
-    """Point at the word and list what could stand there, coordinates as a range."""
-    could = [w for w in choices(state) if w not in COORDINATES and w != EOS]
-    if "0" in choices(state):
+    """Point at the word, list what could stand there, and say why if it is about meaning.
+
+    A full stop too early is not what is wrong, least of all where `words` supplied it: the caption breaks off there.
+    """
+    fitting = choices(state)
+    could = [_SPOKEN.get(word, word) for word in fitting if word not in COORDINATES]
+    if "0" in fitting:
         could.append(f"a number from 0 to {CANVAS - 1}")
-    if EOS in choices(state):
-        could.append("the end")
-    shown = " ".join(f"[{w}]" if i == at else w for i, w in enumerate(sentence))
-    if at >= len(sentence):
-        return GrammarError(f"the caption breaks off: {shown} [...]; expected {', '.join(could)}")
-    why = "" if sentence[at] in TOKEN else " is not a word of this world"
-    return GrammarError(f"word {at + 1}, “{sentence[at]}”{why}: {shown}; expected {', '.join(could)}")
+    expected = f"expected {', '.join(could)}"
+    said = [_readable(word) for word in sentence]
+    if at == len(sentence) - 1 and sentence[at] == "." and EOS not in fitting:
+        return GrammarError(f"the caption breaks off: {' '.join([*said[:at], '[...]'])}; {expected}")
+    shown = " ".join([*said[:at], f"[{said[at]}]", *said[at + 1 :]])
+    unknown = "" if sentence[at] in TOKEN else " is not a word of this world"
+    why = _reason(sentence[at], state)
+    return GrammarError(f"word {at + 1}, “{said[at]}”{unknown}: {shown}; {expected}{why and '; ' + why}")
+
+
+_SPOKEN = {".": "a full stop", ",": "a comma", EOS: "the end"}
+
+
+def _readable(word: str) -> str:
+    """A word as it can be printed in one line."""
+    plain = word if word.isprintable() else ascii(word)[1:-1]
+    return plain if len(plain) <= 24 else plain[:24] + "…"
+
+
+def _reason(word: str, state: State) -> str:
+    """Why a word that fits by grammar alone makes no sense here; empty if it does not fit by grammar either."""
+    holder = f"large {', '.join(CONTAINERS[:-1])} or {CONTAINERS[-1]}"
+    free = "that touches nothing else can be"
+    if state.phase == "relation" and word == "inside":
+        return f"only a single small thing {free} inside another, a {holder}"
+    if state.phase == "relation" and word == "around":
+        return f"only a single {holder} {free} around another, a small thing"
+    if state.phase == "relation" and word in ("on", "under", "in", "behind"):
+        return f"only a single thing {free} {'in front of' if word == 'in' else word} another"
+    if state.phase == "number" and word in NUMBERS[1:]:
+        few = f"a group in a relation has at most {MAX_COUNT_IN_RELATION} things, a scene {MAX_INSTANCES}"
+        return "only two single things can touch" if state.kind else few
+    unfit = {
+        ("number", "inside"): ("small", *COLORS),
+        ("shape", "inside"): SHAPES,
+        ("number", "around"): ("large", *COLORS),
+    }
+    if word in unfit.get((state.phase, state.kind), ()):
+        return f"only a {holder} can hold something, and only something small"
+    if state.phase in ("named", "placed") and state.groups == MAX_GROUPS and word in (",", "and"):
+        return f"“there” names one group, and a scene has at most {MAX_GROUPS} groups and {MAX_INSTANCES} things"
+    return ""
 
 
 def _walk(sentence: list[str]) -> list[State]:
-    """The state before each word. Raises `GrammarError` where the sentence leaves the language."""
+    """The state before each word. Raises `GrammarError` where the sentence leaves the language.
+
+    Wherever a full stop is allowed a sentence may end, and `words` ends with one, so the last state needs no check.
+    """
     state, passed = START, []
     for at, word in enumerate(sentence):
         passed.append(state)
@@ -277,8 +318,6 @@ def _walk(sentence: list[str]) -> list[State]:
         if follow is None:
             raise _complaint(sentence, at, state)
         state = follow
-    if EOS not in choices(state):
-        raise _complaint(sentence, len(sentence), state)
     return passed
 
 
@@ -320,9 +359,11 @@ def parse(caption: str) -> Scene:
 
 
 def suggestions(caption: str) -> list[str]:
-    """Words that can follow what has been typed so far; empty when it has already left the language."""
+    """Words that can follow what has been typed so far; none where it must end or has already left the language."""
+    if len(caption) > MAX_CHARACTERS:
+        return []
     state = START
-    for word in re.findall(r"[.,]|[^\s.,]+", caption[:MAX_CHARACTERS].lower()):
+    for word in re.findall(r"[.,]|[^\s.,]+", caption.lower()):
         if word not in choices(state) or word == EOS:
             return []
         state = choices(state)[word]
