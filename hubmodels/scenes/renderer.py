@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hubmodels.scenes import shapes
-from hubmodels.scenes.world import BACKGROUNDS, CANVAS, COLORS, MAX_INSTANCES, SIZES, Scene
+from hubmodels.scenes.world import BACKGROUNDS, CANVAS, COLORS, MAX_INSTANCES, SHAPES, SIZES, Scene
 
 RESOLUTIONS = range(32, 513)
 OUTLINE_SHADE = 0.45
@@ -79,25 +79,69 @@ def pack(scenes: list[Scene]) -> Packed:
                 place[row, k] = where
                 name[row, k] = numbers[index] + i
                 k += 1
-    background = torch.tensor([_BACKGROUND[scene.background] for scene in scenes])
+    background = torch.tensor([_BACKGROUND[scene.background] for scene in scenes], dtype=torch.int64)
     kinds, colors, places, names = map(torch.from_numpy, (kind, color, place, name))
     return Packed(kinds, colors, places, names, background)
 
 
-@cache
-def _sprites(resolution: int, size: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Coverage of outline-and-fill and of fill alone, (shapes, W, W), for the shapes of one size."""
-    whole, fill = shapes.sprites(size, resolution)
-    return torch.from_numpy(whole).to(device), torch.from_numpy(fill).to(device)
+@dataclass(frozen=True)
+class _Sprites:
+    """The pixels that each kind covers at one resolution, end to end; N of them in all.
+
+    A pixel has four channels, red, green, blue and the instance's number, so that it moves as one 32-bit word. To
+    draw is to replace `old` by `old * keep + paint`: sums of 1/64ths, exact in floats, hence the same on any device.
+    """
+
+    first: Tensor
+    """(kinds,) where a kind's pixels begin."""
+    count: Tensor
+    """(kinds,) how many it has."""
+    width: Tensor
+    """(kinds,) side of the window that they lie in."""
+    offset: Tensor
+    """(N,) distance in words of a pixel from its window's corner."""
+    keep: Tensor
+    """(N, 4) share of what is behind that stays."""
+    paint: Tensor
+    """(colours * N, 4) colour times coverage in [0, 255], and whether at least half of the pixel is covered."""
+    papers: Tensor
+    """(backgrounds, S * S) words: canvases with nothing on them, S pixels a side."""
+    border: int
+    """Sprites reach over the picture's edge, though what they cover does not; S is R + 2 * border."""
 
 
 @cache
-def _colors(resolution: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Palette (2, colours, 3) of fills and outlines, and backgrounds (N, R, R, 3), in [0, 255]."""
-    fills = torch.tensor(list(COLORS.values()), dtype=torch.float32)
-    palette = torch.stack([fills, (fills * OUTLINE_SHADE).round()])
-    papers = torch.stack([paper(name, resolution) for name in BACKGROUNDS])[..., None].expand(-1, -1, -1, 3)
-    return palette.to(device), papers.round().to(torch.uint8).contiguous().to(device)
+def _sprites(resolution: int, device: torch.device) -> _Sprites:
+    drawn = {size: shapes.sprites(size, resolution) for size in SIZES}
+    border = max(len(whole[0]) for whole, _ in drawn.values()) // 2 + 1
+    side = resolution + 2 * border
+    offsets, wholes, fills, widths = [], [], [], []
+    for shape, size in shapes.KINDS:
+        whole, fill = (sprite[SHAPES.index(shape)] for sprite in drawn[size])
+        y, x = whole.nonzero()
+        offsets.append(torch.from_numpy(y * side + x))
+        wholes.append(torch.from_numpy(whole[y, x]))
+        fills.append(torch.from_numpy(fill[y, x]))
+        widths.append(len(whole))
+    count = torch.tensor([len(one) for one in offsets])
+    whole, fill = torch.cat(wholes)[:, None], torch.cat(fills)[:, None]
+    top = (whole >= 0.5).float()
+    inks = torch.tensor(list(COLORS.values()), dtype=torch.float32)[:, None]
+    ink = inks * fill + (inks * OUTLINE_SHADE).round() * (whole - fill)
+    sheets = torch.zeros(len(BACKGROUNDS), side, side, 4, dtype=torch.uint8)
+    inner = slice(border, border + resolution)
+    for sheet, name in zip(sheets, BACKGROUNDS, strict=True):
+        sheet[inner, inner, :3] = paper(name, resolution).round().to(torch.uint8)[..., None]
+    return _Sprites(
+        first=(count.cumsum(0) - count).to(device),
+        count=count.to(device),
+        width=torch.tensor(widths, device=device),
+        offset=torch.cat(offsets).to(device),
+        keep=torch.cat([1 - whole.expand(-1, 3), 1 - top], 1).to(device),
+        paint=torch.cat([ink, top.expand(len(inks), -1, -1)], 2).flatten(0, 1).to(device),
+        papers=sheets.flatten(1).view(torch.int32).to(device),
+        border=border,
+    )
 
 
 def paper(name: str, resolution: int) -> Tensor:
@@ -127,44 +171,28 @@ def draw(packed: Packed, resolution: int = CANVAS) -> tuple[Tensor, Tensor]:
     """
     if resolution not in RESOLUTIONS:
         raise ValueError(f"resolution must be from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, got {resolution}")
-    device = packed.kind.device
-    palette, papers = _colors(resolution, device)
-    border = max(len(_sprites(resolution, size, device)[0][0]) for size in SIZES) // 2 + 1
-    side = resolution + 2 * border  # sprites reach over the edge, though what they cover does not
-    inner = slice(border, border + resolution)
-    canvas = torch.empty(len(packed.background), side, side, 3, dtype=torch.uint8, device=device)
-    canvas[:, inner, inner] = papers[packed.background]
-    ids = torch.zeros(len(packed.background), side, side, dtype=torch.uint8, device=device)
-    pixels, names = canvas.view(-1, 3), ids.view(-1)
+    sprites = _sprites(resolution, packed.kind.device)
+    side = resolution + 2 * sprites.border
+    canvas = sprites.papers.index_select(0, packed.background)
+    words = canvas.view(-1)
     for k in range(packed.kind.shape[1]):
-        for number, size in enumerate(SIZES):
-            (which,) = ((packed.kind[:, k] >= 0) & (packed.kind[:, k] % len(SIZES) == number)).nonzero(as_tuple=True)
-            if len(which) == 0:
-                continue
-            whole, fill = _sprites(resolution, size, device)
-            width = whole.shape[-1]
-            corner = (packed.place[which, k] + 0.5) * (resolution / CANVAS) - width / 2
-            corner = corner.round().long() + border
-            window = torch.arange(width, device=device)
-            window = (window[:, None] * side + window).flatten()
-            at = ((which * side + corner[:, 1]) * side + corner[:, 0])[:, None] + window
-            shape, color = packed.kind[which, k] // len(SIZES), packed.color[which, k]
-            # one small table of premultiplied sprites, (colours, shapes, W*W, 3), serves the whole batch
-            paint = _paint(resolution, size, device)[color, shape]
-            covered = whole.flatten(1)[shape]
-            pixels[at] = torch.addcmul(paint, pixels[at].float(), 1 - covered[..., None]).round().to(torch.uint8)
-            names[at] = torch.where(covered >= 0.5, packed.name[which, k][:, None], names[at])
-    pictures = canvas[:, inner, inner].permute(0, 3, 1, 2).contiguous()
-    return pictures, ids[:, inner, inner].contiguous()
-
-
-@cache
-def _paint(resolution: int, size: str, device: torch.device) -> Tensor:
-    """Colour times coverage, (colours, shapes, W*W, 3) in [0, 255]."""
-    whole, fill = (sprite.flatten(1) for sprite in _sprites(resolution, size, device))
-    palette, _ = _colors(resolution, device)
-    fills, outlines = palette[:, :, None, None]
-    return fills * fill[..., None] + outlines * (whole - fill)[..., None]
+        (row,) = (packed.kind[:, k] >= 0).nonzero(as_tuple=True)
+        kind, color = packed.kind[row, k], packed.color[row, k]
+        centre = (packed.place[row, k] + 0.5) * (resolution / CANVAS)
+        x, y = ((centre - sprites.width[kind, None] / 2).round().long() + sprites.border).unbind(1)
+        # the covered pixels of the whole batch, one after the other: whose it is, and which of the sprites'
+        count = sprites.count[kind]
+        owner = torch.arange(len(row), device=row.device).repeat_interleave(count)
+        pixel = torch.arange(len(owner), device=row.device) + (sprites.first[kind] - count.cumsum(0) + count)[owner]
+        at = ((row * side + y) * side + x)[owner] + sprites.offset[pixel]
+        paint = sprites.paint.index_select(0, (color * len(sprites.offset))[owner] + pixel)
+        paint[:, 3] *= packed.name[row, k][owner]
+        behind = words.index_select(0, at)[:, None].view(torch.uint8).float()
+        drawn = torch.addcmul(paint, behind, sprites.keep.index_select(0, pixel)).round_().to(torch.uint8)
+        words[at] = drawn.view(torch.int32)[:, 0]
+    inner = slice(sprites.border, sprites.border + resolution)
+    planes = canvas.view(torch.uint8).view(-1, side, side, 4)[:, inner, inner].permute(0, 3, 1, 2)
+    return planes[:, :3].contiguous(), planes[:, 3].contiguous()
 
 
 def render(scenes: list[Scene], resolution: int = CANVAS, device: torch.device | str = "cpu") -> Tensor:
