@@ -1,0 +1,1 @@
+"""Photos of a flat surface to the maps of its material."""

@@ -1,0 +1,346 @@
+"""Photos of a flat surface to the maps of its material.
+
+    views (B, N, 3, H, W) --rectify--> views in the texture's frame, and where each has seen it
+    each view --Encoder--> features at 1/1, 1/2, 1/4 ... of the size
+    features of all views --Fusion: mean, maximum, spread--> one set of features
+    coarsest features of all views, pooled --Summary, a transformer--> (B, S), what the material is as a whole
+    features and summary --Decoder--> maps
+
+B batch, N views, C channels, S width of the summary. Photos are sRGB in [0, 1]. Maps: albedo (B, 3, H, W) sRGB-coded
+in [0, 1]; roughness and metallic (B, 1, H, W) linear in [0, 1]; normal (B, 3, H, W) unit vectors, x right, y up,
+z out of the surface and positive (OpenGL).
+
+Nothing but the summary looks further than its receptive field, and norms are over the channels of a pixel: a tile
+of a large picture, given the summary of the whole, gets the maps that the whole picture would have there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from hubmodels.hub import HubModel
+from hubmodels.neuropbr.cameras import rectify
+
+Maps = dict[str, Tensor]
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+@dataclass(frozen=True)
+class NeuroPBRConfig:
+    """Shape of the network. The defaults are the released one."""
+
+    encoder: Literal["unet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "unet"
+    channels: int = 16
+    """Channels at full size; they grow by half or double with each halving (`growth`)."""
+    growth: float = 1.75
+    levels: int = 5
+    """Sizes at which there are features: 1/1, 1/2, ... of a unet; a ResNet always has five."""
+    blocks: int = 1
+    """Residual blocks at each size below the first."""
+    stride: int = 1
+    """Of a ResNet's first convolution: 1 keeps full-size features, 2 is four times cheaper."""
+    summary: int = 192
+    """Width of the transformer over pooled tokens and of its summary."""
+    depth: int = 2
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    tokens: int = 6
+    """Tokens a side into which each view is pooled for the transformer."""
+    freeze_backbone: bool = False
+    """The encoder is not trained."""
+    freeze_norm: bool = False
+    """The scales and shifts of the encoder's norms are not trained."""
+
+    def __post_init__(self) -> None:
+        if self.stride not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {self.stride}")
+        if self.summary % self.heads:
+            raise ValueError(f"summary {self.summary} must be a multiple of the {self.heads} heads")
+        if min(self.channels, self.blocks, self.depth, self.heads, self.tokens) < 1 or not 2 <= self.levels <= 7:
+            raise ValueError("channels, blocks, depth, heads and tokens must be at least 1, levels from 2 to 7")
+        if not (1 <= self.growth <= 4 and 0 <= self.dropout < 1 and self.mlp_ratio > 0):
+            raise ValueError("growth must be from 1 to 4, dropout in [0, 1) and mlp_ratio positive")
+
+
+class NeuroPBR(
+    HubModel,
+    pipeline_tag="image-to-image",
+    tags=["pbr", "material", "svbrdf", "texture"],
+    paper_url="https://arxiv.org/abs/1906.11557",
+):
+    """Albedo, roughness, metallic and normal maps from photos of a flat surface, any number of them."""
+
+    def __init__(self, config: NeuroPBRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = UNetEncoder(config) if config.encoder == "unet" else ResNetEncoder(config)
+        channels = self.encoder.channels
+        self.fusions = nn.ModuleList(nn.Conv2d(3 * c, c, 1) for c in channels)
+        self.summary = Summary(channels[-1], config)
+        self.decoder = Decoder(channels, self.encoder.strides, config)
+        if config.freeze_backbone:
+            self.encoder.requires_grad_(False)
+        if config.freeze_norm:
+            for module in self.encoder.modules():
+                if isinstance(module, (PixelNorm, nn.GroupNorm)):
+                    module.requires_grad_(False)
+
+    def forward(
+        self,
+        views: Tensor,
+        homography: Tensor | None = None,
+        valid: Tensor | None = None,
+        summary: Tensor | None = None,
+    ) -> Maps:
+        """Maps in the texture's frame, as large as the views.
+
+        Args:
+            views: (B, N, 3, H, W) sRGB photos in [0, 1], N from 1 up, in any order.
+            homography: (B, N, 3, 3) from texture to photo coordinates, both normalised to [-1, 1], y down. None
+                if the views lie in the texture's frame already.
+            valid: (B, N) bool, false for photos that only fill up the batch; or (B, N, 1, H, W), 0 to 1, where a
+                view in the texture's frame has seen it.
+            summary: (B, S) of `summarise`, for a tile of a larger picture; None takes that of these views.
+        """
+        views, seen = self._aligned(views, homography, valid)
+        views, seen, size = _padded(views, seen, self.encoder.strides[-1])
+        features = self._encoded(views, seen)
+        summary = self._summary(features, seen) if summary is None else summary
+        weights = [
+            F.interpolate(seen.flatten(0, 1), f.shape[-2:], mode="area").view(*seen.shape[:2], 1, *f.shape[-2:])
+            for f in features
+        ]
+        fused = [
+            fusion(fuse(f.unflatten(0, seen.shape[:2]), w))
+            for fusion, f, w in zip(self.fusions, features, weights, strict=True)
+        ]
+        maps = self.decoder(fused, average(views, seen), summary)
+        return {name: one[..., : size[0], : size[1]] for name, one in maps.items()}
+
+    def summarise(self, views: Tensor, homography: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
+        """What the material is as a whole, (B, S): for the tiles of pictures that are too large to take at once."""
+        views, seen = self._aligned(views, homography, valid)
+        views, seen, _ = _padded(views, seen, self.encoder.strides[-1])
+        return self._summary(self._encoded(views, seen), seen)
+
+    def tileable(self, wrap: bool) -> None:
+        """Whether opposite edges of the views meet: convolutions then wrap around, so that maps tile as well."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
+                module.padding_mode = "circular" if wrap else "zeros"
+
+    def _aligned(self, views: Tensor, homography: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Views in the texture's frame and (B, N, 1, H, W), how far each has seen it."""
+        if views.ndim != 5 or views.shape[2] != 3:
+            raise ValueError(f"views must be (B, N, 3, H, W), got {tuple(views.shape)}")
+        batch, count, _, height, width = views.shape
+        seen = views.new_ones(batch, count, 1, height, width)
+        if homography is not None:
+            flat, inside = rectify(views.flatten(0, 1), homography.flatten(0, 1), height, width)
+            views, seen = flat.unflatten(0, (batch, count)), inside.unflatten(0, (batch, count)).to(views.dtype)
+        if valid is not None:
+            seen = seen * (valid.view(batch, count, 1, 1, 1) if valid.ndim == 2 else valid)
+        return views * seen, seen
+
+    def _encoded(self, views: Tensor, seen: Tensor) -> list[Tensor]:
+        """Features of each view, (B * N, C, h, w), fine to coarse."""
+        pixels = torch.cat([views * 2 - 1, seen], 2).flatten(0, 1)
+        return self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+
+    def _summary(self, features: list[Tensor], seen: Tensor) -> Tensor:
+        return self.summary(features[-1].unflatten(0, seen.shape[:2]), seen)
+
+
+def _padded(views: Tensor, seen: Tensor, multiple: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Sides that the coarsest features divide, by repeating the edge; and the size before."""
+    height, width = views.shape[-2:]
+    missing = (0, -width % multiple, 0, -height % multiple)
+    if any(missing):
+        views, seen = (F.pad(x.flatten(0, 1), missing, "replicate").unflatten(0, x.shape[:2]) for x in (views, seen))
+    return views, seen, (height, width)
+
+
+def average(views: Tensor, seen: Tensor) -> Tensor:
+    """(B, N, C, H, W) -> (B, C, H, W): mean over the views that have seen a pixel, grey where none has."""
+    return ((views * seen).sum(1) + 0.5e-4) / (seen.sum(1) + 1e-4)
+
+
+def fuse(features: Tensor, seen: Tensor) -> Tensor:
+    """Mean, maximum and standard deviation over views, the same in any order of them (Deschaintre et al. 2019,
+    arXiv 1906.11557, take the maximum alone; the spread is what highlights move by).
+
+    Args:
+        features: (B, N, C, H, W).
+        seen: (B, N, 1, H, W) in [0, 1].
+
+    Returns:
+        (B, 3 C, H, W).
+    """
+    total = seen.sum(1) + 1e-4
+    mean = (features * seen).sum(1) / total
+    spread = (((features - mean[:, None]) ** 2 * seen).sum(1) / total + 1e-6).sqrt()
+    most = torch.where(seen > 0, features, mean[:, None]).amax(1)
+    return torch.cat([mean, most, spread], 1)
+
+
+class PixelNorm(nn.Module):
+    """Norm over the channels of each pixel: no pixel depends on others by it, so batches of one and tiles are safe."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """A residual block; a summary scales and shifts it (FiLM, as 1 + gamma, starting out as the identity)."""
+
+    def __init__(self, channels: int, summary: int = 0) -> None:
+        super().__init__()
+        self.norm = PixelNorm(channels)
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.conv2.weight)
+        self.film = nn.Linear(summary, 2 * channels) if summary else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, summary: Tensor | None = None) -> Tensor:
+        h = self.norm(self.conv1(x))
+        if self.film is not None and summary is not None:
+            gamma, beta = self.film(summary)[..., None, None].chunk(2, 1)
+            h = h * (1 + gamma) + beta
+        return x + self.conv2(F.relu(h))
+
+
+# --- encoders: `channels` and `strides` of their features, fine to coarse ----------------------------------------
+
+
+class UNetEncoder(nn.Module):
+    """Residual blocks between convolutions of stride 2."""
+
+    def __init__(self, config: NeuroPBRConfig) -> None:
+        super().__init__()
+        self.channels = [round(config.channels * config.growth**i / 8) * 8 or 8 for i in range(config.levels)]
+        self.strides = [2**i for i in range(config.levels)]
+        self.stem = nn.Conv2d(4, self.channels[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            nn.Conv2d(before, after, 2, 2) for before, after in zip(self.channels, self.channels[1:], strict=False)
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(channels) for _ in range(config.blocks))) for channels in self.channels[1:]
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [F.relu(self.stem(x))]
+        for down, stage in zip(self.down, self.stages, strict=True):
+            features.append(stage(down(features[-1])))
+        return features
+
+
+class ResNetEncoder(nn.Module):
+    """A ResNet of torchvision, untrained, with group norms in place of batch norms: batches here are often of one."""
+
+    def __init__(self, config: NeuroPBRConfig) -> None:
+        super().__init__()
+        net = getattr(torchvision.models, config.encoder)(norm_layer=lambda channels: nn.GroupNorm(32, channels))
+        self.conv1 = nn.Conv2d(4, 64, 7, config.stride, padding=3, bias=False)
+        self.norm1, self.pool = net.bn1, net.maxpool
+        self.layers = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4])
+        wide = 4 if config.encoder in RESNETS[2:] else 1
+        self.channels = [64, 64 * wide, 128 * wide, 256 * wide, 512 * wide]
+        self.strides = [config.stride * 2**i for i in range(5)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [F.relu(self.norm1(self.conv1(x)))]
+        x = self.pool(features[0])
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return features
+
+
+# --- across views ------------------------------------------------------------------------------------------------
+
+
+class Summary(nn.Module):
+    """A transformer over the pooled tokens of all views, read off at one learned token.
+
+    Tokens know where they lie but not which view they are of, so the order of views changes nothing; pooling bounds
+    their number, so its cost does not grow with the picture.
+    """
+
+    def __init__(self, channels: int, config: NeuroPBRConfig) -> None:
+        super().__init__()
+        self.side = config.tokens
+        self.enter = nn.Linear(channels, config.summary)
+        self.place = nn.Parameter(torch.randn(config.tokens**2, config.summary) * 0.02)
+        self.query = nn.Parameter(torch.randn(config.summary) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            config.summary,
+            config.heads,
+            round(config.mlp_ratio * config.summary),
+            config.dropout,
+            "gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(config.summary)
+
+    def forward(self, features: Tensor, seen: Tensor) -> Tensor:
+        """features (B, N, C, h, w), seen (B, N, 1, H, W) -> (B, S)."""
+        batch, count = features.shape[:2]
+        pooled = F.adaptive_avg_pool2d(features.flatten(0, 1), self.side).flatten(2).transpose(1, 2)
+        tokens = (self.enter(pooled) + self.place).view(batch, count * self.side**2, -1)
+        tokens = torch.cat([self.query.expand(batch, 1, -1), tokens], 1)
+        unseen = F.adaptive_avg_pool2d(seen.flatten(0, 1), self.side).view(batch, -1) < 0.25
+        unseen = F.pad(unseen, (1, 0), value=False)
+        return self.norm(self.layers(tokens, src_key_padding_mask=unseen)[:, 0])
+
+
+# --- the maps ----------------------------------------------------------------------------------------------------
+
+
+class Decoder(nn.Module):
+    """From coarse to fine: nearest upsampling and a convolution (no checkerboard), what was fused there, a block.
+
+    Albedo starts out as the average photo, the normal as flat, roughness and metallic as what the biases say.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], config: NeuroPBRConfig) -> None:
+        super().__init__()
+        self.strides = strides
+        self.enter = nn.ModuleList(
+            nn.Conv2d(before + after, after, 3, padding=1)
+            for before, after in zip(reversed(channels[1:]), reversed(channels[:-1]), strict=True)
+        )
+        self.blocks = nn.ModuleList(Block(after, config.summary) for after in reversed(channels[:-1]))
+        self.coarse = Block(channels[-1], config.summary)
+        self.last = nn.Conv2d(channels[0] + 3, channels[0], 3, padding=1)
+        self.head = nn.Conv2d(channels[0], 3 + 1 + 1 + 2, 1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        self.head.bias = nn.Parameter(torch.tensor([0.0, 0, 0, 0.4, -1.5, 0, 0]))
+
+    def forward(self, features: list[Tensor], photo: Tensor, summary: Tensor) -> Maps:
+        x = self.coarse(features[-1], summary)
+        for enter, block, finer in zip(self.enter, self.blocks, reversed(features[:-1]), strict=True):
+            x = F.interpolate(x, finer.shape[-2:], mode="nearest")
+            x = block(F.relu(enter(torch.cat([x, finer], 1))), summary)
+        x = F.interpolate(x, photo.shape[-2:], mode="nearest")
+        x = F.relu(self.last(torch.cat([x, photo], 1)))
+        albedo, roughness, metallic, slope = self.head(x).split([3, 1, 1, 2], 1)
+        return {
+            "albedo": torch.sigmoid(torch.logit(photo.clamp(0.01, 0.99)) + albedo),
+            "roughness": torch.sigmoid(roughness),
+            "metallic": torch.sigmoid(metallic),
+            "normal": F.normalize(F.pad(slope, (0, 0, 0, 0, 0, 1), value=1.0), dim=1),
+        }
