@@ -6,7 +6,7 @@ sends out a radiance of 1; the samplers below are scaled to about that.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of linear sRGB primaries. Source: IEC 61966-2-1."""
-SKY_LIGHTS = 64
+SKY_LIGHTS = 36
 """Enough for the smooth sky of `photo_lights`; a real panorama wants 256 or more."""
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
@@ -34,8 +34,11 @@ class Lights:
     color: Tensor
     """(B, L, 3): radiant intensity of a point, which falls off by the square of the distance; of a far light, the
     irradiance on a surface that faces it."""
+    radius: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """(B, L): radians from the middle of a far light to its rim, 0 for a point. It softens highlights."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "radius", self.radius.to(self.color).expand(self.is_point.shape))
         batch, count = self.is_point.shape if self.is_point.ndim == 2 else (-1, -1)
         for name, value in (("position", self.position), ("color", self.color)):
             if value.shape != (batch, count, 3):
@@ -50,14 +53,14 @@ class Lights:
     def __getitem__(self, index: int) -> "Lights":
         """One set of lights of the batch, as a batch of 1."""
         rows = slice(index, index + 1 or None)
-        return Lights(self.position[rows], self.is_point[rows], self.color[rows])
+        return Lights(self.position[rows], self.is_point[rows], self.color[rows], self.radius[rows])
 
     def to(self, device: torch.device | str) -> "Lights":
-        return Lights(self.position.to(device), self.is_point.to(device), self.color.to(device))
+        return Lights(*(part.to(device) for part in (self.position, self.is_point, self.color, self.radius)))
 
     def scaled(self, factor: Tensor | float) -> "Lights":
         """All colours times a number, or times (B, 1, 1) numbers: an exposure before the shot."""
-        return Lights(self.position, self.is_point, self.color * factor)
+        return Lights(self.position, self.is_point, self.color * factor, self.radius)
 
 
 # --- kinds of light ---------------------------------------------------------------------------------------------
@@ -136,7 +139,8 @@ def environment(panorama: Tensor, count: int = 256, rotation: float = 0.0) -> Li
     x, y, z = F.normalize(direction, dim=-1, eps=0).unbind(-1)
     cos, sin = math.cos(rotation), math.sin(rotation)
     direction = torch.stack([cos * x - sin * y, sin * x + cos * y, z], -1)
-    return directional(direction[None].to(panorama.dtype), color[None].to(panorama.dtype))
+    far = directional(direction[None].to(panorama.dtype), color[None].to(panorama.dtype))
+    return replace(far, radius=torch.full_like(far.radius, math.sqrt(2 / len(direction))))  # discs of their solid angle
 
 
 def _overlaps(
@@ -156,6 +160,7 @@ def join(*parts: Lights) -> Lights:
         torch.cat([part.position.expand(batch, -1, -1) for part in parts], 1),
         torch.cat([part.is_point.expand(batch, -1) for part in parts], 1),
         torch.cat([part.color.expand(batch, -1, -1) for part in parts], 1),
+        torch.cat([part.radius.expand(batch, -1) for part in parts], 1),
     )
 
 
@@ -167,6 +172,7 @@ def batch(sets: list[Lights]) -> Lights:
         torch.cat([lights.position for lights in filled]),
         torch.cat([lights.is_point for lights in filled]),
         torch.cat([lights.color for lights in filled]),
+        torch.cat([lights.radius for lights in filled]),
     )
 
 
@@ -185,16 +191,17 @@ def plane_irradiance(lights: Lights) -> Tensor:
 # --- samplers ---------------------------------------------------------------------------------------------------
 
 
-def photo_lights(generator: Generator, eye: Tensor) -> Lights:
+def photo_lights(generator: Generator, eye: Tensor, sky: int = SKY_LIGHTS) -> Lights:
     """Light that somebody with a phone would have: a soft sky, perhaps lamps, perhaps the flash.
 
     Args:
         eye: (3,) position of the camera.
+        sky: how many lights the sky is made of.
 
     Returns:
         A batch of 1 whose `plane_irradiance` has a luminance of pi.
     """
-    parts = [environment(_sky(generator), SKY_LIGHTS)]
+    parts = [environment(_sky(generator), sky)]
     lamps = int(torch.randint(0, 4, (), generator=generator))
     if lamps:
         distance = between(generator, 1.5, 4, lamps, 1)

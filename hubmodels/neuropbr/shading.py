@@ -9,6 +9,9 @@ n normal, l towards the light, v towards the eye, h half-way between them, a = r
     G(w) = 2 (n.w) / (n.w + sqrt(a^2 + (1 - a^2) (n.w)^2))     Smith, exact for GGX, uncorrelated: Walter, eq. 34
     F = F0 + (1 - F0) (1 - v.h)^5, F0 = lerp(0.04, albedo, metallic)                       Schlick 1994, eq. 15
 
+A far light that is wide, such as a piece of sky, is shaded from its middle with a = roughness^2 + radius / 2, so
+that mirrors show it as a soft disc and not as a star: Karis 2013 (Real Shading in Unreal Engine 4), eq. 14.
+
 Of the usual variants this one is nearest to the `principled` of Mitsuba 3; in particular the matt part is not
 dimmed by 1 - F. Nothing casts shadows on anything else. World as in lights.py.
 """
@@ -130,7 +133,9 @@ def _shade(surface: list[Tensor], lights: Lights, eye: Tensor, batch: int) -> Te
         # from a far light's point of view all texels are at the origin, and it is at distance 1
         mask = lights.is_point[:, number, None, None, None]
         origin = positions if mask.all() else positions * mask if any_near else positions.new_zeros(1, 3, 1, 1)
-        reflected = reflect(albedo, roughness, metallic, normal, view, origin, position, color)
+        wide = lights.radius[:, number, None, None, None]
+        rough = (roughness.square() + wide / 2).clamp(max=1).sqrt() if wide.any() else roughness
+        reflected = reflect(albedo, rough, metallic, normal, view, origin, position, color)
         radiance = radiance + reflected if tracked else radiance.add_(reflected)
     return radiance
 

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hubmodels.images import linear_to_srgb, srgb_to_linear
-from hubmodels.neuropbr.lights import Lights, directional, join, point
+from hubmodels.neuropbr.lights import Lights, directional, environment, join, point
 from hubmodels.neuropbr.shading import LEAST_ROUGHNESS, brdf, shade, shade_supersampled, texel_positions
 
 UP = torch.tensor([0.0, 0, 1])
@@ -362,3 +363,22 @@ def test_what_does_not_fit_is_named() -> None:
         shade(maps, lights, torch.ones(3, 3))
     with pytest.raises(ValueError, match="supersampling must be 1 or more, got 0"):
         shade_supersampled(maps, lights, eye, factor=0)
+
+
+def test_a_glossy_surface_shows_a_sky_of_few_wide_lights_as_one_of_many():
+    """Without their width the few would show as stars."""
+    rows = torch.linspace(1, 0.2, 16)[None, :, None].expand(3, 16, 32)
+    bump = torch.linspace(-0.3, 0.3, 24)
+    normal = torch.stack([bump.expand(24, 24), bump[:, None].expand(24, 24), torch.ones(24, 24)])[None]
+    maps = {
+        "albedo": torch.full((1, 3, 24, 24), 0.8),
+        "roughness": torch.full((1, 1, 24, 24), 0.15),
+        "metallic": torch.ones(1, 1, 24, 24),
+        "normal": F.normalize(normal, dim=1),
+    }
+    eye = torch.tensor([[0.2, 0.1, 3.0]])
+    few, many = environment(rows, 36), environment(rows, 2048)
+    stars = replace(few, radius=torch.zeros(()))
+    truth = shade(maps, many, eye)
+    soft, hard = ((shade(maps, light, eye) - truth).abs().mean() / truth.mean() for light in (few, stars))
+    assert soft < 0.13 and soft < hard / 8, (soft, hard)
