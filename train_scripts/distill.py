@@ -58,6 +58,8 @@ class Config:
     """How many background pixels a pixel of a thing is worth."""
     evaluate_every: int = 1000
     """Steps between readings of validation pictures; the reading decides which weights are best."""
+    start: str = ""
+    """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
     evaluate_on: int = 256
     """Validation scenes that are drawn and read each time."""
     resume: str = ""
@@ -74,6 +76,8 @@ def main(config: Config) -> None:
     run = Run(config.run, config)
     held_back = collate([scene_of(i, seed, "validation") for i in range(config.evaluate_on)], size)
     model = DistilledRenderer(config.model)
+    if config.start:
+        model.load_state_dict(DistilledRenderer.from_pretrained(config.start).state_dict())
     optimizer = torch.optim.AdamW(decay_groups(model, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.one_cycle(optimizer, config.run.steps, int(config.warmup * config.run.steps))
     model, optimizer, schedule, batches = run.prepare(model, optimizer, schedule, batches)

@@ -44,6 +44,8 @@ class DistilledRendererConfig:
     """Width of the text encoder."""
     layers: int = 4
     heads: int = 4
+    window: int = 16
+    """Words on either side that a word attends to, besides [CLS]; 0 is all. It keeps long captions like short ones."""
     feedforward: int = 512
     sentence: int = 512
     """Width of the sentence vector that FiLM reads."""
@@ -70,6 +72,8 @@ class DistilledRendererConfig:
         channels = (self.channels_8, self.channels_16, self.channels_32, self.channels_64)
         if any(c < 4 or c % 4 for c in channels):
             raise ValueError(f"channels must be multiples of 4, got {channels}")
+        if self.window < 0:
+            raise ValueError(f"window must not be negative, got {self.window}")
         if min(self.layers, self.blocks, self.hidden, self.reach, self.max_tokens, self.sentence) < 1:
             raise ValueError("layers, blocks, hidden, reach, max_tokens and sentence must be at least 1")
 
@@ -156,12 +160,19 @@ def tokenize(captions: list[str]) -> Tensor:
 class TextEncoder(nn.Module):
     """A pre-norm transformer. The state of a leading [CLS] becomes the sentence vector."""
 
+    near: Tensor
+    """(1 + max_tokens, 1 + max_tokens) bool: which word may attend to which."""
+
     def __init__(self, config: DistilledRendererConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(len(config.vocabulary.split()), config.width)
         self.position = nn.Embedding(config.max_tokens, config.width)
         self.cls = nn.Parameter(torch.randn(config.width) * 0.7)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        order = torch.arange(config.max_tokens + 1)
+        near = (order[:, None] - order).abs() <= (config.window or config.max_tokens)
+        near[0] = near[:, 0] = True
+        self.register_buffer("near", near, persistent=False)
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, config.sentence)
         nn.init.normal_(self.embedding.weight, std=0.7)
@@ -181,8 +192,9 @@ class TextEncoder(nn.Module):
         x = torch.cat([self.cls.expand(len(x), 1, -1), x], 1)
         real = F.pad(tokens != 0, (1, 0), value=True)
         x = x[real]  # (S, D), the real words of the batch end to end: padding costs nothing but attention
+        near = self.near[: real.shape[1], : real.shape[1]] & real[:, None, None]
         for layer in self.layers:
-            x = layer(x, real)
+            x = layer(x, real, near)
         x = unpacked(self.norm(x), real)
         return x[:, 1:], F.silu(self.head(x[:, 0]))
 
@@ -207,11 +219,11 @@ class EncoderLayer(nn.Module):
         alike = torch.randn(width, width) * 0.75 * width**-0.5
         self.qkv.weight.data[: 2 * width] = alike.repeat(2, 1)
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """x (S, D): the words at which real (B, T) is true."""
+    def forward(self, x: Tensor, real: Tensor, near: Tensor) -> Tensor:
+        """x (S, D): the words at which real (B, T) is true; near (B, 1, T, T): which word attends to which."""
         qkv = unpacked(self.qkv(self.norm1(x)), real)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=near)
         x = x + self.out(attended.transpose(1, 2).flatten(2)[real])
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 

@@ -30,6 +30,8 @@ from hubmodels.scenes.splits import SPLITS, assert_disjoint, unplaced
 from hubmodels.scenes.world import CANVAS
 
 BATCH = 64
+TOGETHER = 16
+"""Pictures compared at a time: what is larger costs more to allocate than to compute."""
 HELD_OUT = tuple(name for name in SPLITS if name != "train")
 ATTRIBUTES = ("color", "shape", "size", "count", "background", "relations", "count_error")
 VISIBLE = 24
@@ -58,6 +60,10 @@ def foreground(pictures: Tensor, scenes: list[Scene]) -> Tensor:
 
 def likeness(student: Tensor, teacher: Tensor, scenes: list[Scene]) -> dict[str, Tensor]:
     """Per-picture scores against the teacher's pictures, both (B, 3, R, R) uint8."""
+    if len(scenes) > TOGETHER:
+        cuts = range(0, len(scenes), TOGETHER)
+        few = [likeness(student[i : i + TOGETHER], teacher[i : i + TOGETHER], scenes[i : i + TOGETHER]) for i in cuts]
+        return {name: torch.cat([part[name] for part in few]) for name in few[0]}
     a, b = to_unit(from_uint8(student)), to_unit(from_uint8(teacher))
     shown = foreground(teacher, scenes)
     return {
@@ -292,30 +298,39 @@ def card(result: dict, training: str = "") -> str:
 HISTORY = """
 ## Training
 
-    accelerate launch train_scripts/distill.py{flags} --run.out runs/distill
+{runs}
 
-{steps} steps of {batch} pictures, rendered on the fly, seed {seed}: {minutes:.0f} minutes on {threads} CPU
-core(s) ({machine}). These are the averaged weights of the checkpoint that read best on validation scenes.
+Steps of {batch} pictures, rendered on the fly, on {threads} CPU core(s) ({machine}). These are the averaged weights
+of the checkpoint that read best on validation scenes.
 """
 
 
 def history(run: Path) -> str:
-    """How a run went, for the card: its command, steps, time and machine, from its config.json and log.jsonl.
+    """How a run went, for the card: commands, steps, time and machine, from the files of the run; and before it
+    those of the run whose export it started from, if that is still there.
 
     Raises:
         OSError: the folder is not that of a run.
     """
-    config = json.loads((run / "config.json").read_text())
-    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    runs = [run]
+    while (before := Path(_config(runs[0]).get("start") or ".").parent) != Path() and (before / "log.jsonl").exists():
+        runs.insert(0, before)
+    lines = []
+    for one in runs:
+        last = json.loads((one / "log.jsonl").read_text().splitlines()[-1])
+        commands = (one / "command.txt").read_text().splitlines()
+        lines += [f"    accelerate launch {command}" for command in commands]
+        lines[-1] += f"    # {last['step']} steps, {last['seconds'] / 60:.0f} minutes"
     return HISTORY.format(
-        flags=" --no-perc" * config["no_perc"] + (f" --data {config['data']}" if config["data"] else ""),
-        steps=config["run"]["steps"],
-        batch=config["run"]["batch_size"],
-        seed=config["run"]["seed"],
-        minutes=last["seconds"] / 60,
+        runs="\n".join(lines),
+        batch=_config(run)["run"]["batch_size"],
         threads=last["threads"],
         machine=platform.machine(),
     )
+
+
+def _config(run: Path) -> dict:
+    return json.loads((run / "config.json").read_text())
 
 
 def publish(model: DistilledRenderer, result: dict, scenes: list[Scene], path: Path) -> list[Path]:

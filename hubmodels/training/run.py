@@ -8,7 +8,7 @@
         run.log(l1=l1, tv=tv)
     run.export(model)
 
-The folder of a run: config.json, log.jsonl, checkpoints/step_*, samples/*.png, tensorboard/, export/.
+The folder of a run: config.json, command.txt, log.jsonl, checkpoints/step_*, samples/*.png, tensorboard/, export/.
 
 step: optimizer steps done, counted when the `with run.accumulate` that completes one is left.
 position: micro-batches drawn. The rows and the random numbers of a micro-batch follow from (seed, position,
@@ -17,8 +17,10 @@ state has to be saved.
 """
 
 import copy
+import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -64,6 +66,8 @@ class Run:
             with checkpoint.on_disk(self.out):
                 self._checkpoints.mkdir(parents=True, exist_ok=True)
                 write_config(script_config, self.out)
+                with (self.out / "command.txt").open("a") as file:  # one line for each launch
+                    file.write(shlex.join(sys.argv) + "\n")
         self._journal = Journal(self._accelerator, self.out, asdict(script_config), start)
         self._blanks: list[nn.Module] = []
         self._networks: list[nn.Module] = []

@@ -104,6 +104,21 @@ def test_same_tokens_give_the_same_bits():
 
 
 @torch.no_grad()
+def test_a_word_attends_to_its_neighbours_and_to_cls():
+    """One layer: a state changes with words inside of its window and with no other, but for [CLS], which sees all."""
+    model = network(replace(TINY, layers=1, window=4)).encoder
+    tokens = tokenize([CAPTIONS[1]])
+    words, sentence = model(tokens)
+    moved = tokens.clone()
+    moved[0, 12] = 40 if tokens[0, 12] != 40 else 41
+    others, other = model(moved)
+    changed = (words - others).abs().amax(-1)[0] > 1e-6
+    assert changed.nonzero().flatten().tolist() == list(range(8, 17)) and (other - sentence).abs().max() > 1e-4
+    wide = network(replace(TINY, layers=1, window=0)).encoder
+    assert ((wide(tokens)[0] - wide(moved)[0]).abs().amax(-1) > 1e-6).all()
+
+
+@torch.no_grad()
 def test_in_training_captions_begin_anywhere_and_half_of_them_at_the_start():
     model, tokens = network(replace(TINY, max_tokens=20)), tokenize(["There are two red balls at 12 40 and 30 22."])
     table, spare = model.encoder.position.weight.clone(), 20 - tokens.shape[1]

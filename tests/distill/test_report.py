@@ -77,6 +77,24 @@ def test_what_is_published_can_be_read(perfect: dict, scenes: dict[str, list[Sce
     assert "{" not in card.replace("{exact", "") and "| teacher, test |" in card
 
 
+def test_the_card_says_how_the_weights_were_made_from_the_first_run_on(tmp_path: Path) -> None:
+    for name, start, step in (("first", "", 9000), ("second", str(tmp_path / "first" / "export"), 1000)):
+        (tmp_path / name).mkdir()
+        settings = {"start": start, "run": {"batch_size": 32}}
+        (tmp_path / name / "config.json").write_text(json.dumps(settings))
+        (tmp_path / name / "command.txt").write_text(f"train_scripts/distill.py --run.out {name}\n")
+        line = {"step": step, "seconds": step / 10, "threads": 2}
+        (tmp_path / name / "log.jsonl").write_text(json.dumps(line) + "\n")
+    text = reports.history(tmp_path / "second")
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    assert commands == [
+        "accelerate launch train_scripts/distill.py --run.out first    # 9000 steps, 15 minutes",
+        "accelerate launch train_scripts/distill.py --run.out second    # 1000 steps, 2 minutes",
+    ]
+    assert "32 pictures" in text and "2 CPU core" in text
+    assert reports.history(tmp_path / "first").count("accelerate") == 1
+
+
 def test_splits_without_rows_are_an_error(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 

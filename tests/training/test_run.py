@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -62,6 +63,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_it_should(straight: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    assert (straight / "command.txt").read_text() == shlex.join(sys.argv) + "\n"
     assert [line["step"] for line in log(straight)] == list(range(1, 9))
     assert all(line["loss"] > line["l1"] > 0 for line in log(straight))
     assert log(straight)[0]["lr"] == pytest.approx(0.01 / 25)
