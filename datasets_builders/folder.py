@@ -47,6 +47,16 @@ class BuildError(Exception):
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How many rows go together, where rows are so large that the numbers above would fill the memory."""
+
+    block: int
+    group: int
+    shard: int
+    """A multiple of `group`."""
+
+
+@dataclass(frozen=True)
 class Part:
     """One configuration of a data set."""
 
@@ -56,11 +66,21 @@ class Part:
     splits: tuple[str, ...]
     rows: int
     make: Callable[[int, int], Iterator[dict]]
-    """Rows start <= i < stop as Arrow takes them. Pure, and importable by name: other processes call it."""
+    """Rows start <= i < stop as Arrow takes them, or some fewer. Pure, and importable by name: other processes call
+    it."""
+    cut: Cut | None = None
+    """None takes the numbers above."""
+    apart: str = ""
+    """A column of strings whose values splits must not share."""
+
+    @property
+    def sizes(self) -> Cut:
+        return self.cut or Cut(BLOCK_ROWS, GROUP_ROWS, SHARD_ROWS)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Where blocks start and stop."""
-        return [(start, min(start + BLOCK_ROWS, self.rows)) for start in range(0, self.rows, BLOCK_ROWS)]
+        step = self.sizes.block
+        return [(start, min(start + step, self.rows)) for start in range(0, self.rows, step)]
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,7 @@ def _ray(jobs: list[Job], workers: int) -> Iterator[tuple[Job, bytes]]:
     """
     try:
         import ray
+        import ray.exceptions
     except ModuleNotFoundError:
         raise BuildError("--engine ray needs Ray: pip install 'hubmodels[ray]', or use --engine local") from None
     if not jobs:
@@ -158,7 +179,13 @@ def _ray(jobs: list[Job], workers: int) -> Iterator[tuple[Job, bytes]]:
             running[remote.remote(*job)] = job
         while running:
             (done, *_), _ = ray.wait(list(running))
-            yield running.pop(done), ray.get(done)
+            try:
+                block = ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, BuildError):
+                    raise error.cause from None  # without the worker's traceback, as other engines do
+                raise
+            yield running.pop(done), block
             for job in islice(waiting, 1):
                 running[remote.remote(*job)] = job
     finally:
@@ -266,18 +293,24 @@ def _make_blocks(folder: Path, parts: list[Part], engine: Engine, workers: int) 
 def _assemble(folder: Path, part: Part) -> dict[str, Size]:
     """Cut the blocks of a part into shards, split by split."""
     (folder / part.name).mkdir(exist_ok=True)
-    schema, sizes = part.features.arrow_schema, {}
+    schema, cut, sizes = part.features.arrow_schema, part.sizes, {}
+    owners: dict[str, str] = {}
     for split in part.splits:
-        rows = sum(len(table) for table in _of_split(folder, part, split))
+        rows = 0
+        for table in _of_split(folder, part, split):
+            rows += len(table)
+            for value in table[part.apart].to_pylist() if part.apart else []:
+                if owners.setdefault(value, split) != split:
+                    raise BuildError(f"{part.apart} {value!r} is both in {owners[value]} and in {split}: name it apart")
         if not rows:
             continue
-        shards = -(-rows // SHARD_ROWS)
-        groups, size = _groups(schema, _of_split(folder, part, split)), 0
+        shards = -(-rows // cut.shard)
+        groups, size = _groups(schema, _of_split(folder, part, split), cut.group), 0
         for shard in range(shards):
             path = folder / part.name / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
             with pq.ParquetWriter(path, schema) as writer:
-                for group in islice(groups, SHARD_ROWS // GROUP_ROWS):
-                    writer.write_table(group, GROUP_ROWS)
+                for group in islice(groups, cut.shard // cut.group):
+                    writer.write_table(group, cut.group)
                     size += group.nbytes
         sizes[split] = Size(rows, size)
     return sizes
@@ -291,14 +324,14 @@ def _of_split(folder: Path, part: Part, split: str) -> Iterator[pa.Table]:
             yield table.filter(pc.equal(table["split"], split))  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _groups(schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of `GROUP_ROWS`; the last one holds the rest."""
+def _groups(schema: pa.Schema, tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `size`; the last one holds the rest."""
     rest = schema.empty_table()
     for table in tables:
         rest = pa.concat_tables([rest, table])
-        while len(rest) >= GROUP_ROWS:
-            yield rest.slice(0, GROUP_ROWS).combine_chunks()
-            rest = rest.slice(GROUP_ROWS)
+        while len(rest) >= size:
+            yield rest.slice(0, size).combine_chunks()
+            rest = rest.slice(size)
     if len(rest):
         yield rest.combine_chunks()
 

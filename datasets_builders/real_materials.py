@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -94,6 +95,12 @@ class Real:
     color: tuple[float, float, float] | None = None
     """sRGB; where there is a file as well, the file is grey and this its tint."""
     metallic: float = 0.0
+
+    @property
+    def author(self) -> str | None:
+        """Who made it, as far as its source says."""
+        makers = ("ambientCG", "AMD GPUOpen", "physicallybased.info", "threejs-materials, generated")
+        return next((maker for maker in makers if self.source.startswith(maker)), None)
 
 
 def _threejs(name: str, category: str, license: str, source: str, folder: str = "") -> Real:
@@ -259,6 +266,7 @@ def _resized(one: Tensor, size: int) -> Tensor:
     return F.interpolate(one[None], (size, size), mode="area" if one.shape[-1] >= size else "bilinear")[0]
 
 
+@lru_cache(maxsize=64)
 def environment(name: str, width: int = 128) -> Tensor:
     """Linear radiance (3, width / 2, width) of a light of TRAINING_LIGHT or HELD_OUT_LIGHT, equirectangular.
 

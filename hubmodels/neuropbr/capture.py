@@ -6,16 +6,23 @@ All of a capture follows from (maps, seed): the light and the dirt on the surfac
 camera, flash, exposure and noise differ from photo to photo.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from hubmodels.images import from_pil, from_unit, to_pil, to_unit
 from hubmodels.neuropbr import lights as light
 from hubmodels.neuropbr.cameras import Camera, blurred_surround, homography, photograph, random_camera
-from hubmodels.neuropbr.model import Maps
 from hubmodels.neuropbr.photos import Development, Dirt, develop, metered, shadow, snapshot, soiled
 from hubmodels.neuropbr.shading import shade_supersampled
+
+Maps = dict[str, Tensor]
+"""(C, H, W) or (B, C, H, W) by name, as the package has them. Not that of model.py, which takes seconds to import."""
+STRIP = 2**16
+"""Samples shaded at a time: as many as stay in the cache of a processor, which is three times as fast."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +30,9 @@ class Shot:
     """A photo and how it came about."""
 
     photo: Tensor
-    """(3, h, w) sRGB in [0, 1]."""
+    """(3, h, w) sRGB in [0, 1]: the pixels of `file`."""
+    file: bytes
+    """As the camera wrote it: JPEG, or PNG where the development's quality is 100."""
     homography: Tensor
     """(3, 3) from texture to photo."""
     camera: Camera
@@ -64,16 +73,50 @@ def capture(
         else:
             lit = light.environment(panorama, 256, 6.2832 * turn)
         eye = camera.eye[None]
-        radiance = shade_supersampled(material, lit, eye, supersample)
+        radiance = _shaded(material, lit, eye, supersample)
         if dirt.shadow:
             radiance = radiance * shadow(height, width, dirt.shadow, _random(seed, -1))
         matrix = homography(camera, height / width)
         surround = blurred_surround(radiance, size, size)
         seen = photograph(radiance, matrix[None], size, size, surround, 2)[0]
         how = snapshot(draw, metered(seen))
-        photo = soiled(develop(seen, how, draw), dirt, draw)
-        shots.append(Shot(photo, matrix, camera, lit, how, dirt))
+        if panorama is not None:  # an automatic camera takes the colour of the day out, and chance leaves some of it
+            red, green, blue = light.plane_irradiance(lit)[0].tolist()
+            how = replace(how, red=how.red * green / red, blue=how.blue * green / blue)
+        file = written(soiled(develop(seen, replace(how, jpeg=100), draw), dirt, draw), how.jpeg)
+        photo = to_unit(from_pil(Image.open(io.BytesIO(file))))
+        shots.append(Shot(photo, file, matrix, camera, lit, how, dirt))
     return shots
+
+
+def written(photo: Tensor, quality: int) -> bytes:
+    """A photo (3, h, w) in [0, 1] as JPEG, as PNG if the quality is 100."""
+    file, image = io.BytesIO(), to_pil(from_unit(photo))
+    if quality < 100:
+        image.save(file, "JPEG", quality=quality)
+    else:
+        image.save(file, "PNG", compress_level=4)
+    return file.getvalue()
+
+
+def _shaded(material: Maps, lights: light.Lights, eye: Tensor, factor: int) -> Tensor:
+    """`shade_supersampled`, strip by strip.
+
+    A strip is a texture of its own, so the world moves by as much as its middle is off that of the whole; it takes
+    along a row above and below, from which supersampling interpolates.
+    """
+    height, width = material["albedo"].shape[-2:]
+    rows = max(1, STRIP // (width * factor**2))
+    strips = []
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = max(top - 1, 0), min(bottom + 1, height)
+        moved = torch.tensor([0.0, (height - first - last) / width, 0.0])
+        near = replace(lights, position=lights.position - moved * lights.is_point[..., None])
+        part = {name: one[:, :, first:last] for name, one in material.items()}
+        shaded = shade_supersampled(part, near, eye - moved, factor)
+        strips.append(shaded[:, :, top - first : bottom - first])
+    return torch.cat(strips, 2)
 
 
 def _random(seed: int, stream: int) -> torch.Generator:

@@ -6,14 +6,16 @@ Which split a procedural material belongs to is decided by its number alone, for
 """
 
 from hashlib import blake2b
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hubmodels.images import from_pil, linear_to_srgb, srgb_to_linear, to_unit
 from hubmodels.neuropbr.cameras import rectify
-from hubmodels.neuropbr.capture import capture
-from hubmodels.neuropbr.model import Maps
+from hubmodels.neuropbr.capture import Maps, capture
 from hubmodels.neuropbr.photos import dirt
 from hubmodels.neuropbr.procedural import make
 
@@ -25,8 +27,8 @@ VALIDATION, TEST = 0.05, 0.1
 """Shares of the numbers."""
 
 
-def split(number: int) -> str:
-    """train, validation or test: a material's, by its number."""
+def split(number: int | str) -> str:
+    """train, validation or test: a material's, by its number, or by its name if it was not made up here."""
     drawn = int.from_bytes(blake2b(f"neuropbr {number}".encode(), digest_size=8).digest()) / 2**64
     return "test" if drawn < TEST else "validation" if drawn < TEST + VALIDATION else "train"
 
@@ -77,6 +79,128 @@ def photographed(maps: Maps, views: int, dirty: float, draw: torch.Generator) ->
     shots = capture(maps, seed, count, round(size * 1.5), soil, supersample=1)
     matrices = torch.stack([shot.homography for shot in shots])
     flat, seen = rectify(torch.stack([shot.photo for shot in shots]), matrices, size, size)
-    missing = (0, 0, 0, 0, 0, 0, 0, views - count)
-    padded = (torch.nn.functional.pad(part, missing) for part in (flat, seen.float()))
-    return dict(zip(("views", "seen"), padded, strict=True)) | {name: maps[name] for name in MAPS}
+    return filled_up(flat, seen, views) | {name: maps[name] for name in MAPS}
+
+
+def filled_up(flat: Tensor, seen: Tensor, views: int) -> Batch:
+    """Rectified photos (n, 3, S, S) and where they see the surface, with black ones up to `views`."""
+    missing = (0, 0, 0, 0, 0, 0, 0, views - len(flat))
+    return {"views": F.pad(flat, missing), "seen": F.pad(seen.float(), missing)}
+
+
+# --- built data sets --------------------------------------------------------------------------------------------
+
+CONDITIONS = (("clean",), ("clean", "dirty"), ("dirty",))
+"""Of the rows that a curriculum of 0, 1 or 2 takes."""
+
+
+class Stored(Dataset):
+    """Crops of a split of a built data set. Row i is a pure function of (seed, i): a crop of its i-th material, and
+    from the beginning again.
+
+    Photos with homographies are rectified; those without are taken whole, as they are, and so are their maps.
+    """
+
+    def __init__(
+        self, data: str, rows: int, seed: int, size: int, views: int, curriculum: int = 1, name: str = "train"
+    ) -> None:
+        """
+        Args:
+            data: a folder that `datasets_builders.neuropbr` made, or a data set of the Hub.
+            rows: how many; 0 is one for each material.
+            size: side of the crops.
+            views: the most photos of a row; there may be fewer.
+            curriculum: 0 takes clean photos only, 1 all as they come, 2 dirty ones only.
+
+        Raises:
+            FileNotFoundError: there is no such data set or split, or no row of this curriculum.
+            ValueError: the curriculum is none of the three.
+        """
+        if curriculum not in range(len(CONDITIONS)):
+            raise ValueError(f"the curriculum is 0 (clean), 1 (all) or 2 (dirty), got {curriculum}")
+        table = opened(data, name)
+        wanted = CONDITIONS[curriculum]
+        chosen = [row for row, condition in enumerate(table["condition"]) if condition in wanted]
+        if not chosen:
+            raise FileNotFoundError(f"{data} has no {wanted[0]} photos in {name}: take curriculum 1")
+        self.table = table.select(chosen).select_columns(["views", "homography", *MAPS])
+        self.rows, self.seed, self.size, self.views = rows or len(chosen), seed, size, views
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> Batch:
+        if not 0 <= row < self.rows:
+            raise IndexError(f"row {row} of {self.rows}")
+        draw = torch.Generator().manual_seed(self.seed * 2_000_003 + row)
+        photos, matrices, maps = decoded(self.table[row % len(self.table)])
+        count = int(torch.randint(1, min(self.views, len(photos)) + 1, (), generator=draw))
+        chosen = torch.randperm(len(photos), generator=draw)[:count].tolist()
+        side = min(maps["albedo"].shape[-2:])
+        if matrices is None:
+            flat = torch.stack([resized(photos[n], self.size) for n in chosen])
+            part, seen = maps, torch.ones_like(flat[:, :1])
+        elif side < self.size:
+            raise ValueError(f"maps of {side} pixels have no crops of {self.size}: build the data with a larger --size")
+        else:
+            wide = self.size * int(torch.randint(1, min(side // self.size, SCALES[-1]) + 1, (), generator=draw))
+            part, window = cut_out(maps, wide, draw)
+            # photos may be larger than what is asked of them
+            fine = max(1, round(wide / self.size))
+            pairs = [rectify(photos[n][None], matrices[n : n + 1] @ window, self.size, self.size, fine) for n in chosen]
+            flat, seen = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return filled_up(flat, seen, self.views) | shrunk(part, self.size)
+
+
+def opened(data: str, split: str) -> Any:
+    """A split of a built data set, a folder or a Hub id.
+
+    Raises:
+        FileNotFoundError: there is no such data set or split.
+    """
+    from datasets import load_dataset
+
+    try:
+        table = load_dataset(data, split=split)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{data} has no {split} materials to read ({' '.join(str(error).split())}): build them with "
+            f"python -m datasets_builders.neuropbr --out {data}"
+        ) from error
+    missing = {"condition", "views", "homography", *MAPS} - set(table.column_names)
+    if missing:
+        raise FileNotFoundError(f"{data} is no data set of materials: it has no {', '.join(sorted(missing))}")
+    return table
+
+
+def decoded(row: dict[str, Any]) -> tuple[list[Tensor], Tensor | None, Maps]:
+    """Photos (3, h, w) in [0, 1], homographies (N, 3, 3) where they are known, and maps (C, H, W) of a stored row."""
+    photos = [to_unit(from_pil(view)) for view in row["views"]]
+    matrices = None if row["homography"] is None else torch.tensor(row["homography"])
+    maps = {name: to_unit(from_pil(row[name]))[:channels] for name, channels in zip(MAPS, (3, 1, 1, 3), strict=True)}
+    return photos, matrices, maps | {"normal": F.normalize(maps["normal"] * 2 - 1, dim=0)}
+
+
+def cut_out(maps: Maps, side: int, draw: torch.Generator) -> tuple[Maps, Tensor]:
+    """A square of maps (C, H, W), from anywhere within, and where it lies: (3, 3), from its own texture coordinates to
+    those of the whole."""
+    height, width = maps["albedo"].shape[-2:]
+    top, left = (int(torch.randint(room - side + 1, (), generator=draw)) for room in (height, width))
+    part = {name: maps[name][:, top : top + side, left : left + side] for name in MAPS}
+    window = torch.diag(torch.tensor([side / width, side / height, 1.0]))
+    window[:2, 2] = torch.tensor([(2 * left + side) / width - 1, (2 * top + side) / height - 1])
+    return part, window
+
+
+def shrunk(maps: Maps, size: int) -> Maps:
+    """Maps (C, H, W) at (C, size, size): averaged, albedo as light, normals unit again."""
+    smaller = {name: resized(maps[name], size) for name in ("roughness", "metallic", "normal")}
+    albedo = linear_to_srgb(resized(srgb_to_linear(maps["albedo"]), size))
+    return {"albedo": albedo, **smaller, "normal": F.normalize(smaller["normal"], dim=0)}
+
+
+def resized(one: Tensor, size: int) -> Tensor:
+    """(C, H, W) at (C, size, size)."""
+    if one.shape[-2:] == (size, size):
+        return one
+    return F.interpolate(one[None], (size, size), mode="area" if min(one.shape[-2:]) >= size else "bilinear")[0]
