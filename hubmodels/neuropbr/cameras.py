@@ -23,6 +23,10 @@ LEAST_CORNER_SINE = 0.05
 """Corners flatter or sharper than 3 degrees are refused: a click beside them would move the texture a long way."""
 LEAST_SIDE = 0.02
 """Sides shorter than 1 % of the photo are refused."""
+USUAL_VIEW = math.radians(50)
+"""Across the longer side of a photo, where the photo does not say."""
+LEAST_TILT_SINE = 0.1
+"""Cameras tilted by less than 6 degrees do not say how wide their view is."""
 CORNERS = "top-left, top-right, bottom-right, bottom-left"
 
 
@@ -133,6 +137,45 @@ def from_corners(corners: Tensor) -> Tensor:
     return matrix / matrix[..., 2:, 2:]
 
 
+def pose(matrix: Tensor, aspect: float = 1.0, photo_aspect: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Where the camera of a homography stands, if its pixels are square and its axis goes through the photo's centre.
+
+    With K = diag(f, f / photo_aspect, 1) the first two columns give the axes r1 and r2 of the texture up to one
+    scale. That they are orthogonal and of one length is, as the two parts of a complex number, linear in 1 / f^2:
+    sum (r1 + i r2)^2 = 0. Straight from above any f will do, so a usual one is taken; likewise where the homography
+    is of no such camera, as of a photo that was cropped.
+
+    Args:
+        matrix: (..., 3, 3) from texture to photo.
+        aspect: of the texture.
+        photo_aspect: of the photo.
+
+    Returns:
+        The eye (..., 3) in the world, and the focal length f (...) in halves of the photo's width.
+
+    Source: Zhang 2000, "A Flexible New Technique for Camera Calibration", section 2.3, for one picture.
+    """
+    flip = matrix.new_tensor([1, -1 / aspect, 1])
+    square = matrix.new_tensor([1, photo_aspect, 1])[:, None]
+    columns = matrix * flip * square * matrix[..., 2:, 2:].sign()
+    r1, r2 = columns[..., 0], columns[..., 1]
+    parts = torch.stack([r1.square() - r2.square(), 2 * r1 * r2], -1)  # of (r1 + i r2)^2, for each axis of the camera
+    across, ahead = parts[..., :2, :].sum(-2), parts[..., 2, :]
+    usual = max(1.0, photo_aspect) / math.tan(USUAL_VIEW / 2)
+    inverse_square = -(across * ahead).sum(-1) / across.square().sum(-1).clamp(min=1e-20)
+    scale2 = columns[..., :2, :2].square().sum((-2, -1)) / (2 * usual**2)
+    tilted = ahead.norm(dim=-1) > LEAST_TILT_SINE**2 * scale2
+    likely = (inverse_square > 1 / (8 * usual) ** 2) & (inverse_square < (4 / usual) ** 2)
+    focal = torch.where(tilted & likely, inverse_square.clamp(min=1e-9).rsqrt(), usual)
+    bare = torch.stack([1 / focal, 1 / focal, torch.ones_like(focal)], -1).unsqueeze(-1) * columns
+    # the nearest pair of orthonormal axes, where those found are not quite
+    left, lengths, right = torch.linalg.svd(bare[..., :2], full_matrices=False)
+    axes = left @ right
+    rotation = torch.cat([axes, torch.linalg.cross(axes[..., 0], axes[..., 1], dim=-1).unsqueeze(-1)], -1)
+    translation = bare[..., 2] / lengths.mean(-1, keepdim=True)
+    return -(rotation.mT @ translation.unsqueeze(-1)).squeeze(-1), focal
+
+
 def project(matrix: Tensor, points: Tensor) -> Tensor:
     """Points (..., N, 2) through homographies (..., 3, 3); NaN where a point is not in front of the camera."""
     x, y, w = (F.pad(points, (0, 1), value=1.0) @ matrix.mT).unbind(-1)
@@ -161,8 +204,9 @@ def photograph(
     _check(radiance, matrix, height, width, supersample)
     inverse = _inverse(matrix)
     photo = radiance.new_zeros(len(radiance), 3, height, width)
-    for shift in _shifts(supersample):
-        sample, inside = _sample(radiance, inverse, height, width, shift)
+    for across, down in _shifts(supersample):
+        x, y = centres(width, inverse, across), centres(height, inverse, down)
+        sample, inside = _sample(radiance, inverse, x, y)
         photo = photo + sample * inside
         if surround is not None:
             photo = photo + surround * ~inside
@@ -194,20 +238,37 @@ def rectify(photo: Tensor, matrix: Tensor, height: int, width: int, supersample:
     _check(photo, matrix, height, width, supersample)
     rectified = photo.new_zeros(*photo.shape[:2], height, width)
     valid = torch.ones(len(photo), 1, height, width, dtype=torch.bool, device=photo.device)
-    for shift in _shifts(supersample):
-        sample, inside = _sample(photo, matrix, height, width, shift)
+    for across, down in _shifts(supersample):
+        x, y = centres(width, matrix, across), centres(height, matrix, down)
+        sample, inside = _sample(photo, matrix, x, y)
         rectified = rectified + sample
         valid &= inside
     return rectified / supersample**2 * valid, valid
 
 
-def _sample(
-    picture: Tensor, matrix: Tensor, height: int, width: int, shift: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
-    """Values of the picture at `matrix` times a grid moved by parts of a pixel, and whether it is there at all."""
-    options = {"dtype": matrix.dtype, "device": matrix.device}
-    x = (torch.arange(width, **options) + 0.5 + shift[0]) * (2 / width) - 1
-    y = (torch.arange(height, **options) + 0.5 + shift[1]) * (2 / height) - 1
+def rectify_at(photo: Tensor, matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """`rectify` for some columns and rows of the texture, such as a window of it.
+
+    Args:
+        photo: (B, C, h, w), any range.
+        matrix: (B, 3, 3) from texture to photo.
+        x: (W,) normalised texture coordinates of the columns, in any order.
+        y: (H,) of the rows.
+
+    Returns:
+        As `rectify`: (B, C, H, W), and a mask (B, 1, H, W) bool.
+    """
+    sample, inside = _sample(photo, matrix, x, y)
+    return sample * inside, inside
+
+
+def centres(count: int, like: Tensor, shift: float = 0.0) -> Tensor:
+    """(count,) normalised coordinates of the middles of pixels, moved by a part of a pixel."""
+    return (torch.arange(count, dtype=like.dtype, device=like.device) + 0.5 + shift) * (2 / count) - 1
+
+
+def _sample(picture: Tensor, matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of the picture at `matrix` times the grid of x and y, and whether it is there at all."""
     # H [x, y, 1] as outer sums: the grid of homogeneous coordinates is never laid out
     across, down, origin = matrix[:, :, None, None, :].unbind(-1)
     px, py, w = (across * x + (down * y[:, None] + origin)).unbind(1)

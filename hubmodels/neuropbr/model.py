@@ -129,6 +129,26 @@ class NeuroPBR(
         views, seen, _ = _padded(views, seen, self.encoder.strides[-1])
         return self._summary(self._encoded(views, seen), seen)
 
+    def predict(
+        self,
+        views: Sequence[Tensor],
+        homography: Tensor | None = None,
+        size: int | tuple[int, int] | None = None,
+        wrap: bool = False,
+    ) -> Maps:
+        """Maps (1, C, H, W) of one material, of any size; see `hubmodels.neuropbr.predict`.
+
+        Args:
+            views: (3, h, w) each, uint8 or floats in [0, 1].
+            homography: (N, 3, 3) from texture to photo; None if the views lie in the texture's frame.
+            size: of a square, or height and width; None is that of the first view.
+            wrap: the maps shall tile, as the texture does.
+        """
+        from hubmodels.neuropbr.predict import predict
+
+        first = views[0].shape[-2:] if len(views) else (512, 512)
+        return predict(self, list(views), homography, size or (first[0], first[1]), wrap=wrap)
+
     def tileable(self, wrap: bool) -> None:
         """Whether opposite edges of the views meet: convolutions then wrap around, so that maps tile as well."""
         for module in self.modules():

@@ -12,6 +12,7 @@ from hubmodels.neuropbr.cameras import (
     homography,
     look_down,
     photograph,
+    pose,
     project,
     random_camera,
     rectify,
@@ -255,3 +256,24 @@ def test_what_does_not_fit_is_refused() -> None:
         rectify(picture, torch.eye(3), 4, 4)
     with pytest.raises(ValueError, match="1 or more, got 0, 4, 1"):
         rectify(picture, matrix, 0, 4)
+
+
+@pytest.mark.parametrize(("aspect", "photo_aspect"), [(1.0, 1.0), (0.6, 1.33), (1.0, 0.75)])
+def test_a_homography_tells_where_its_camera_stands(aspect: float, photo_aspect: float) -> None:
+    tilted = 0
+    for camera in cameras(40, aspect=aspect, photo_aspect=photo_aspect):
+        eye, focal = pose(-2 * homography(camera, aspect), aspect, photo_aspect)  # known up to a factor only
+        assert eye.shape == (3,) and focal.shape == () and eye[2] > 0
+        if math.acos(min(1.0, -camera.rotation[2, 2].item())) > math.radians(12):
+            tilted += 1
+            assert focal.item() == pytest.approx(camera.intrinsics[0, 0].item(), rel=0.01)
+            assert (eye - camera.eye).norm() < 0.01 * camera.eye.norm()
+        else:  # the view may be taken for a usual one; the direction is known all the same
+            assert F.cosine_similarity(eye, camera.eye, dim=0) > 0.98
+    assert tilted > 10
+
+
+def test_straight_from_above_the_view_is_a_usual_one() -> None:
+    eye, focal = pose(torch.eye(3).expand(2, 3, 3))
+    assert focal.tolist() == pytest.approx([1 / math.tan(math.radians(25))] * 2)
+    assert torch.allclose(eye, torch.tensor([0.0, 0, 1 / math.tan(math.radians(25))]).expand(2, 3), atol=1e-5)
