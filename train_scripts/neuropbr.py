@@ -1,8 +1,7 @@
 """Train `neuropbr`: photos of a surface go in, the maps of its material come out.
 
-    accelerate launch train_scripts/neuropbr.py --run.out runs/neuropbr                    # the released weights
-    accelerate launch train_scripts/neuropbr.py --preset quick_test --run.out runs/quick   # is all in place?
-    accelerate launch train_scripts/neuropbr.py --resume runs/neuropbr                     # goes on where it stopped
+    accelerate launch train_scripts/neuropbr.py --run.out runs/neuropbr
+    accelerate launch train_scripts/neuropbr.py --resume runs/neuropbr      # goes on where it stopped
 
 Materials are made up and photographed on the spot. LOG.md has the runs.
 """
