@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig
     from hubmodels.hub import HubModel
+    from hubmodels.neuropbr.material import example_photos, make_material
+    from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
+    from hubmodels.neuropbr.predict import outlined, read_photo
 
 __version__: str
 
@@ -16,9 +19,25 @@ _HOMES = {
     "DistilledRenderer": "hubmodels.distill.model",
     "DistilledRendererConfig": "hubmodels.distill.model",
     "HubModel": "hubmodels.hub",
+    "NeuroPBR": "hubmodels.neuropbr.model",
+    "NeuroPBRConfig": "hubmodels.neuropbr.model",
+    "example_photos": "hubmodels.neuropbr.material",
+    "make_material": "hubmodels.neuropbr.material",
+    "outlined": "hubmodels.neuropbr.predict",
+    "read_photo": "hubmodels.neuropbr.predict",
 }
 
-__all__ = ["DistilledRenderer", "DistilledRendererConfig", "HubModel"]
+__all__ = [
+    "DistilledRenderer",
+    "DistilledRendererConfig",
+    "HubModel",
+    "NeuroPBR",
+    "NeuroPBRConfig",
+    "example_photos",
+    "make_material",
+    "outlined",
+    "read_photo",
+]
 
 
 def __getattr__(name: str) -> Any:

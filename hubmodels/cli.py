@@ -1,6 +1,7 @@
 """The `hubmodels` command. Each verb is a function; its arguments are the options, its docstring the help."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,53 +63,74 @@ def draw(
 
 @app.command(name="eval")
 def evaluate(
-    system: Positional[Literal["distill"]],
+    system: Positional[Literal["distill", "neuropbr"]],
     weights: str = "",
     report: Path = Path("report.json"),
     run: str = "",
     data: str = "",
-    rows: int = 1000,
+    rows: int | None = None,
     seed: int = 1,
+    size: int | None = None,
     card: bool = False,
 ) -> None:
     """Measure a model on held-out data, beside what broken models would score.
 
         hubmodels eval distill --weights weights/distill --report runs/distill/report.json
+        hubmodels eval neuropbr --weights weights/neuropbr --report runs/neuropbr/report.json --data data/pbr-real
 
-    Writes the report as JSON, and next to it a picture grid, before-and-after pairs and the text of the model card.
+    Writes the report as JSON and pictures next to it.
 
     Args:
         system: What the weights are of.
         weights: Folder or Hub repository; the released weights if left out.
         report: JSON to write.
         run: Folder of the training run that made the weights, to say in the card how it went.
-        data: Folder or Hub id of a `scenes` data set, whose test splits are used in full; scenes are rendered on the
-            fly if left out.
-        rows: Scenes of each split where they are rendered on the fly.
-        seed: Of those scenes.
-        card: Also rewrite the README.md in the weights' folder, and lay its two pictures there.
+        data: Folder or Hub id of a data set, whose test splits are used in full. distill: one of `scenes`, instead of
+            scenes rendered on the fly. neuropbr: one of real materials, beside those made up on the fly.
+        rows: What is made on the fly: scenes of each split for distill, 1000 if left out; materials for neuropbr, 64.
+        seed: Of what is made on the fly.
+        size: Texels a side of the maps of neuropbr, 256 if left out. Pictures of distill have the size of its network.
+        card: Also rewrite the README.md in the weights' folder, and lay its pictures there.
     """
     import shutil
 
     from tqdm import tqdm
 
-    from hubmodels import DistilledRenderer
-    from hubmodels.distill import report as distill
     from hubmodels.hub import released
 
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise ValueError("--rows must be at least 1")
-    source = weights or released("distill")
-    model = DistilledRenderer.from_pretrained(source)
-    scenes = distill.scenes_of(data) if data else distill.rendered(rows, seed)
-    result = distill.report(model, scenes, seed, progress=lambda steps, what: tqdm(steps, what))
-    files = distill.publish(model, result, scenes["test"], report)
+    source = weights or released(system)
+
+    def progress(steps: Iterable, what: str) -> Iterable:
+        return tqdm(steps, what)
+
+    if system == "distill":
+        from hubmodels import DistilledRenderer
+        from hubmodels.distill import report as measured
+
+        if size is not None:
+            raise ValueError("--size is for neuropbr: pictures of distill have the size of its network")
+        training = measured.history(Path(run)) if run else ""
+        model = DistilledRenderer.from_pretrained(source)
+        scenes = measured.scenes_of(data) if data else measured.rendered(rows or 1000, seed)
+        result = measured.report(model, scenes, seed, progress)
+        files = measured.publish(model, result, scenes["test"], report)
+    else:
+        from hubmodels.neuropbr import report as measured
+        from hubmodels.neuropbr.model import NeuroPBR
+
+        training = measured.history(Path(run)) if run else ""
+        model = NeuroPBR.from_pretrained(source)
+        groups = measured.groups(data, rows or measured.ROWS, seed, measured.SIZE if size is None else size)
+        result = measured.report(model, groups, seed, progress)
+        files = measured.publish(model, result, groups, report)
     if card:
-        model.card = distill.card(result, distill.history(Path(run)) if run else "")
+        model.card = measured.card(result, training)
         model.save_card(source)
         files += [Path(shutil.copy(path, source)) for path in files if path.suffix == ".png"]
     print("\n".join(f"wrote {path}" for path in files))
-    print(distill.table(result))
+    print(measured.table(result))
 
 
 @app.command
@@ -123,15 +145,16 @@ def pbr(
     refine: int = 0,
     physical_size: float | None = None,
     credit: str = "",
+    report: bool = True,
     weights: str = "",
 ) -> None:
     """Make a material of photos of a flat surface, one or more, for glTF, MaterialX, USD and any renderer.
 
         hubmodels pbr photo1.jpg photo2.jpg photo3.jpg -o material/ --size 2048
 
-    Albedo, roughness, metallic, normal, height and occlusion come as PNG. Photos that were not taken straight from
-    above need the corners of one and the same rectangle on the surface, for each photo, in pixels of the photo held
-    upright: top-left, top-right, bottom-right, bottom-left.
+    Albedo, roughness, metallic, normal, height and occlusion come as PNG, and report.html shows them. Photos that were
+    not taken straight from above need the corners of one and the same rectangle on the surface, for each photo, in
+    pixels of the photo held upright: top-left, top-right, bottom-right, bottom-left.
 
         hubmodels pbr a.jpg b.jpg --corners "210,80 1830,95 1900,1400 150,1380" "90,60 1700,20 1750,1300 120,1350"
 
@@ -147,6 +170,8 @@ def pbr(
         refine: Steps of a descent that brings the maps closer to the photos, 0 to 1000.
         physical_size: Width of the surface in metres.
         credit: Author and licence, for the descriptions.
+        report: Also write report.html, with previews under several lights and each photo beside what the maps make of
+            it: some seconds.
         weights: Folder or Hub repository; the released weights if left out.
     """
     if not 1 <= len(photos) <= 100:
@@ -163,27 +188,38 @@ def pbr(
     from tqdm import tqdm
 
     from hubmodels.hub import released
-    from hubmodels.neuropbr.export import _is_ours_to_fill, save_material
+    from hubmodels.neuropbr.export import is_ours_to_fill
+    from hubmodels.neuropbr.material import make_material
     from hubmodels.neuropbr.model import NeuroPBR
-    from hubmodels.neuropbr.predict import outlined, predict, read_photo
-    from hubmodels.neuropbr.refine import refine as refined
-    from hubmodels.neuropbr.validate import validate
+    from hubmodels.neuropbr.predict import outlined, read_photo
 
-    if not _is_ours_to_fill(output):  # before the minutes that the rest takes
+    if not is_ours_to_fill(output):  # before the seconds that reading takes
         raise FileExistsError(f"{output} is not a material that was saved here: name a folder that does not exist")
     pictures = [read_photo(file) for file in photos]
     outlines = [outlined(*one) for one in zip(pictures, points, photos, strict=False)]
-    matrices = torch.stack(outlines) if corners else None
-    aspect = aspect or (1.0 if corners else pictures[0].shape[1] / pictures[0].shape[2])
-    shape = round(size * min(1, aspect)), round(size * min(1, 1 / aspect))
-    model = NeuroPBR.from_pretrained(weights or released("neuropbr"))
-    maps = predict(model, pictures, matrices, shape, wrap=tile, progress=lambda steps, what: tqdm(steps, what))
-    if refine:
-        maps, before, after = refined(maps, pictures, matrices, refine, lambda steps, what: tqdm(steps, what))
+    made = make_material(
+        NeuroPBR.from_pretrained(weights or released("neuropbr")),
+        pictures,
+        output,
+        torch.stack(outlines) if corners else None,
+        size,
+        aspect,
+        normal,
+        tile,
+        refine,
+        physical_size,
+        credit,
+        [file.name for file in photos],
+        report,
+        lambda steps, what: tqdm(steps, what),
+    )
+    if made.gain:
+        before, after = made.gain
         print(f"the photos, shaded again: {before:.1f} dB before refining, {after:.1f} dB after")
-    files = save_material(maps, output, normal, physical_size, credit, tile)
-    print("\n".join(f"wrote {output / file.name}" for file in files))
-    for finding in validate(maps, tile):
+    print("\n".join(f"wrote {output / file.name}" for file in made.files))
+    for file, comparison in zip(photos, made.comparisons, strict=False):
+        print(f"{file.name}: {comparison.verdict}")
+    for finding in made.findings:
         if finding.level != "ok":
             print(f"{finding.level}: {finding.sentence}")
 

@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import json
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
@@ -49,6 +50,51 @@ def released(system: str) -> str:
     """Where the released weights of a system are: $MODEL, else `weights/` beside the package, else on the Hub."""
     local = Path(__file__).parents[1] / "weights" / system
     return os.environ.get("MODEL") or (str(local) if local.is_dir() else f"org/{system}")
+
+
+HISTORY = """
+## Training
+
+{runs}
+
+Steps of {batch} {work}, on {threads} CPU core(s) ({machine}). These are the averaged weights
+of the checkpoint that {judged}.
+"""
+
+
+def history(run: Path, work: str, judged: str) -> str:
+    """How a training run went, for a card: commands, steps, time and machine, from the files of the run; and before
+    it those of the run whose export it started from, if that is still there.
+
+    Args:
+        run: its folder.
+        work: what a step takes a batch of.
+        judged: how the checkpoint was chosen, after "of the checkpoint that".
+
+    Raises:
+        OSError: the folder is not that of a run.
+    """
+    runs = [run]
+    while (before := Path(_settings(runs[0]).get("start") or ".").parent) != Path() and (before / "log.jsonl").exists():
+        runs.insert(0, before)
+    lines = []
+    for one in runs:
+        last = json.loads((one / "log.jsonl").read_text().splitlines()[-1])
+        commands = (one / "command.txt").read_text().splitlines()
+        lines += [f"    accelerate launch {command}" for command in commands]
+        lines[-1] += f"    # {last['step']} steps, {last['seconds'] / 60:.0f} minutes"
+    return HISTORY.format(
+        runs="\n".join(lines),
+        batch=_settings(run)["run"]["batch_size"],
+        work=work,
+        threads=last["threads"],
+        machine=platform.machine(),
+        judged=judged,
+    )
+
+
+def _settings(run: Path) -> dict:
+    return json.loads((run / "config.json").read_text())
 
 
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", license="mit"):

@@ -1,6 +1,7 @@
 """`hubmodels pbr`: photos become a folder that other programs open, or one line says why not."""
 
 import json
+import re
 import shutil
 import struct
 import sys
@@ -85,6 +86,9 @@ def test_photos_become_a_material(weights: Path, capsys: pytest.CaptureFixture[s
     assert (description["width"], description["height"]) == (64, 48), "no corners: the surface is as the photo"
     assert (description["credit"], description["physical_size_m"]) == ("A. Nyone, CC0", 0.5)
     assert not description["tileable"]
+    page = Path("material/report.html").read_text()
+    assert all(words in page for words in ("a.png", "b.png", "c.png", "A. Nyone, CC0", "64 × 48 texels, 0.5 × 0.375 m"))
+    assert page.count(" dB, explained") == 3 == len(re.findall(r"^[abc]\.png: \S+ dB, ", said.out, re.M))
     photos = [read_photo(f"{name}.png") for name in "abc"]
     expected = predict(NeuroPBR.from_pretrained(weights), photos, size=(48, 64))
     for name, one in load_material("material").items():
@@ -95,6 +99,7 @@ def test_photos_become_a_material(weights: Path, capsys: pytest.CaptureFixture[s
 def test_corners_options_and_a_second_run_into_the_same_folder(capsys: pytest.CaptureFixture[str]) -> None:
     run("a.png", "-o", "m", "--size", "32")
     Path("m/note.txt").write_text("mine")
+    assert Path("m/sweep.gif").exists()
     capsys.readouterr()
     run(
         "a.png",
@@ -111,12 +116,14 @@ def test_corners_options_and_a_second_run_into_the_same_folder(capsys: pytest.Ca
         "--tile",
         "--refine",
         "2",
+        "--no-report",
     )
     said = capsys.readouterr().out
     description = json.loads(Path("m/material.json").read_text())
     assert (description["width"], description["height"], description["tileable"]) == (32, 32, True)
     assert Path("m/normal_dx.png").exists() and not Path("m/normal_gl.png").exists()
     assert Path("m/note.txt").read_text() == "mine"
+    assert not Path("m/report.html").exists() and not Path("m/sweep.gif").exists(), "of the maps before"
     assert "dB before refining" in said and said.index("dB before") < said.index("wrote")
     run("a.png", "--corners=-5,-5 70,0 70,50 -5,50", "-o", "outside", "--size", "32", "--aspect", "0.5")
     assert Image.open("outside/albedo.png").size == (32, 16)

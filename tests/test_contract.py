@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig, tokenize
 from hubmodels.hub import HubError, HubModel
+from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
 from hubmodels.scenes import caption, parse, place
 
 Example = tuple[HubModel, tuple[Any, ...]]
@@ -35,7 +36,12 @@ def distilled_renderer() -> Example:
     return DistilledRenderer(config), (tokenize([caption(place(parse(said), 0)) for said in sentences]),)
 
 
-MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer]
+def neuropbr() -> Example:
+    config = NeuroPBRConfig(channels=8, growth=1.0, levels=2, summary=16, heads=2, depth=1)
+    return NeuroPBR(config), (torch.rand(1, 2, 3, 32, 32),)
+
+
+MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer, neuropbr]
 
 
 @pytest.fixture(params=MODELS, ids=lambda function: function.__name__)

@@ -19,9 +19,11 @@ from loopback_hub import LoopbackHub
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
+from datasets_builders import neuropbr as materials
 from datasets_builders import scenes
-from hubmodels import DistilledRenderer, cli
+from hubmodels import DistilledRenderer, NeuroPBR, cli
 from hubmodels.distill.model import DistilledRendererConfig
+from hubmodels.neuropbr.model import NeuroPBRConfig
 from hubmodels.scenes import parse, place, world
 from hubmodels.scenes.renderer import RESOLUTIONS
 
@@ -43,10 +45,10 @@ COMMANDS = [
 DIAGRAMS = [text for text in LISTINGS if text.split()[0] not in PROGRAMS]
 
 
-def script_config() -> type:
-    """`Config` of the training script, which lies outside of any package."""
-    path = ROOT / "train_scripts" / "distill.py"
-    spec = importlib.util.spec_from_file_location("distill_script", path)
+def script_config(system: str) -> type:
+    """`Config` of a training script, which lies outside of any package."""
+    path = ROOT / "train_scripts" / f"{system}.py"
+    spec = importlib.util.spec_from_file_location(f"{system}_script", path)
     assert spec and spec.loader
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -62,8 +64,11 @@ INTERFACES: dict[str, Callable] = {
     "hubmodels draw": parsed_only(cli.draw),
     "hubmodels eval": parsed_only(cli.evaluate),
     "hubmodels demo": parsed_only(cli.demo),
+    "hubmodels pbr": parsed_only(cli.pbr),
     "python -m datasets_builders.scenes": scenes.Config,
-    "accelerate launch train_scripts/distill.py": script_config(),
+    "python -m datasets_builders.neuropbr": materials.Config,
+    "accelerate launch train_scripts/distill.py": script_config("distill"),
+    "accelerate launch train_scripts/neuropbr.py": script_config("neuropbr"),
 }
 
 
@@ -141,6 +146,7 @@ def test_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(0)
     small = DistilledRendererConfig(width=32, layers=1, channels_8=8, channels_16=8, channels_32=4, channels_64=4)
     DistilledRenderer(small).save_pretrained("weights/distill")
+    NeuroPBR(NeuroPBRConfig(channels=8, growth=1, levels=3, summary=16)).save_pretrained("weights/neuropbr")
     for source in PYTHON:
         exec(compile(source, "README.md", "exec"), {})
     assert Image.open("x.png").size == (64, 64)
@@ -186,3 +192,13 @@ def test_the_world_is_as_large_as_it_says() -> None:
         f"up to {world.MAX_INSTANCES} things"
     )
     assert f"any size from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}" in PROSE
+
+
+def test_the_table_of_settings_has_the_defaults() -> None:
+    rows = re.findall(r"^\|[^|]*\| `--([\w.-]+)` \| ([^|]+) \|", PROSE, re.MULTILINE)
+    assert len(rows) > 30
+    for name, said in rows:
+        value: Any = INTERFACES["accelerate launch train_scripts/neuropbr.py"]()
+        for part in name.replace("-", "_").split("."):
+            value = getattr(value, part)
+        assert said == (value[0] if isinstance(value, tuple) else str(value)), name

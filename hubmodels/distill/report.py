@@ -8,7 +8,6 @@ the student's pictures of other captions of the split.
 """
 
 import json
-import platform
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from hubmodels import hub
 from hubmodels.distill.data import Batch, opened, scene_of
 from hubmodels.distill.model import DistilledRenderer, tokenize
 from hubmodels.images import from_uint8, grid, save_png, to_pil, to_uint8, to_unit
@@ -295,42 +295,9 @@ def card(result: dict, training: str = "") -> str:
     )
 
 
-HISTORY = """
-## Training
-
-{runs}
-
-Steps of {batch} pictures, rendered on the fly, on {threads} CPU core(s) ({machine}). These are the averaged weights
-of the checkpoint that read best on validation scenes.
-"""
-
-
 def history(run: Path) -> str:
-    """How a run went, for the card: commands, steps, time and machine, from the files of the run; and before it
-    those of the run whose export it started from, if that is still there.
-
-    Raises:
-        OSError: the folder is not that of a run.
-    """
-    runs = [run]
-    while (before := Path(_config(runs[0]).get("start") or ".").parent) != Path() and (before / "log.jsonl").exists():
-        runs.insert(0, before)
-    lines = []
-    for one in runs:
-        last = json.loads((one / "log.jsonl").read_text().splitlines()[-1])
-        commands = (one / "command.txt").read_text().splitlines()
-        lines += [f"    accelerate launch {command}" for command in commands]
-        lines[-1] += f"    # {last['step']} steps, {last['seconds'] / 60:.0f} minutes"
-    return HISTORY.format(
-        runs="\n".join(lines),
-        batch=_config(run)["run"]["batch_size"],
-        threads=last["threads"],
-        machine=platform.machine(),
-    )
-
-
-def _config(run: Path) -> dict:
-    return json.loads((run / "config.json").read_text())
+    """How a run went, for the card; see `hubmodels.hub.history`."""
+    return hub.history(run, "pictures, rendered on the fly", "read best on validation scenes")
 
 
 def publish(model: DistilledRenderer, result: dict, scenes: list[Scene], path: Path) -> list[Path]:

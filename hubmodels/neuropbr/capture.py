@@ -2,7 +2,7 @@
 
     maps, seed --camera, lights--> radiance in the texture's frame --shadow--> seen through a homography --> photo
 
-All of a capture follows from (maps, seed): the light and the dirt on the surface are the same in all its photos,
+All of a capture follows from (maps, seed): the room's light and the dirt on the surface are the same in all its photos,
 camera, flash, exposure and noise differ from photo to photo.
 """
 
@@ -21,6 +21,8 @@ from hubmodels.neuropbr.shading import shade_supersampled
 
 Maps = dict[str, Tensor]
 """(C, H, W) or (B, C, H, W) by name, as the package has them. Not that of model.py, which takes seconds to import."""
+FLASH = 0.6
+"""Share of the photos that are taken with the flash."""
 STRIP = 2**16
 """Samples shaded at a time: as many as stay in the cache of a processor, which is three times as fast."""
 
@@ -57,21 +59,19 @@ def capture(
         views: how many photos; more of them begin with the same ones.
         size: side of the square photos in pixels.
         dirt: what lies on the surface and between; None is clean.
-        panorama: linear radiance (3, He, We) to light it with; None makes up a sky, lamps and a flash.
+        panorama: linear radiance (3, He, We) of the room; None makes up a sky and lamps.
         supersample: shading samples a side of each texel.
     """
     material = {name: maps[name][None] for name in ("albedo", "roughness", "metallic", "normal")}
     height, width = maps["albedo"].shape[-2:]
     turn = float(torch.rand((), generator=_random(seed, 0)))
     dirt = dirt or Dirt()
+    room = light.room_lights(_random(seed, 0)) if panorama is None else light.environment(panorama, 256, 6.2832 * turn)
     shots = []
     for number in range(views):
         draw = _random(seed, number + 1)
         camera = random_camera(draw, height / width, crop=0.5)
-        if panorama is None:
-            lit = light.photo_lights(_random(seed, 0), camera.eye)
-        else:
-            lit = light.environment(panorama, 256, 6.2832 * turn)
+        lit = light.flashed(room, camera.eye, draw) if torch.rand((), generator=draw) < FLASH else room
         eye = camera.eye[None]
         radiance = _shaded(material, lit, eye, supersample)
         if dirt.shadow:
@@ -79,9 +79,9 @@ def capture(
         matrix = homography(camera, height / width)
         surround = blurred_surround(radiance, size, size)
         seen = photograph(radiance, matrix[None], size, size, surround, 2)[0]
-        how = snapshot(draw, metered(seen))
+        red, green, blue = light.plane_irradiance(lit)[0].tolist()
+        how = snapshot(draw, metered(seen, (red + green + blue) / 3))
         if panorama is not None:  # an automatic camera takes the colour of the day out, and chance leaves some of it
-            red, green, blue = light.plane_irradiance(lit)[0].tolist()
             how = replace(how, red=how.red * green / red, blue=how.blue * green / blue)
         file = written(soiled(develop(seen, replace(how, jpeg=100), draw), dirt, draw), how.jpeg)
         photo = to_unit(from_pil(Image.open(io.BytesIO(file))))

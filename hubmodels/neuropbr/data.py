@@ -23,6 +23,8 @@ Batch = dict[str, Tensor]
 MAPS = ("albedo", "roughness", "metallic", "normal")
 SCALES = (1, 2, 3, 4)
 """How many crops wide a texture may be: details come large and small."""
+LAG = 48
+"""Captures between two uses of one. Rows of a capture then fall to the same worker for most sizes of batches."""
 VALIDATION, TEST = 0.05, 0.1
 """Shares of the numbers."""
 
@@ -43,38 +45,93 @@ def numbers(name: str, start: int = 0):
 
 
 class Photographed(Dataset):
-    """Crops of procedural materials of one split with photos of them. Row i is a pure function of (seed, i)."""
+    """Crops of procedural materials of one split with photos of them. Row i is a pure function of (seed, i).
 
-    def __init__(self, rows: int, seed: int, size: int, views: int, dirty: float, name: str = "train") -> None:
+    Photographing takes longer than learning from it, so each capture may serve `echo` rows (data echoing, Choi et al.
+    2019, arXiv 1907.05550): other crops of it, turned, with other of its photos. Rows are to be read in order, since
+    only so many captures are remembered; a batch then holds few that are alike.
+    """
+
+    def __init__(
+        self, rows: int, seed: int, size: int, views: int, dirty: float, name: str = "train", echo: int = 1
+    ) -> None:
         self.rows, self.seed, self.size, self.views, self.dirty, self.name = rows, seed, size, views, dirty, name
+        self.echo = echo
+        self._captures: dict[int, Batch] = {}
 
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, row: int) -> Batch:
-        draw = torch.Generator().manual_seed(self.seed * 2_000_003 + row)
-        number = int(torch.randint(2**40, (), generator=draw))
-        while split(number) != self.name:
-            number += 1
+        if not 0 <= row < self.rows:
+            raise IndexError(f"row {row} of {self.rows}")
+        newest, turn = divmod(row, self.echo)
+        number = newest - turn * LAG
+        if number < 0:  # there is nothing older yet
+            number = newest
+        whole = self._captures.get(number) or self._capture(number)
+        self._captures[number] = whole
+        if len(self._captures) > self.echo * LAG:
+            del self._captures[max(self._captures, key=lambda other: abs(other - newest))]
+        return whole if self.echo == 1 else varied(whole, self.size, _draw(self.seed + 1, row))
+
+    def _capture(self, number: int) -> Batch:
+        """All that is random about capture `number`, with room for other crops if there are any."""
+        draw = _draw(self.seed, number)
+        size = self.size if self.echo == 1 else self.size * 3 // 2
+        material = int(torch.randint(2**40, (), generator=draw))
+        while split(material) != self.name:
+            material += 1
         scale = SCALES[int(torch.randint(len(SCALES), (), generator=draw))]
-        maps = cropped(make(number, self.size * scale).maps, self.size, draw)
-        return photographed(maps, self.views, self.dirty, draw)
+        maps = cropped(make(material, self.size * scale).maps, size, draw)
+        return photographed(maps, self.views, self.dirty, draw, at_least=1 if self.echo == 1 else self.views)
+
+
+def _draw(seed: int, row: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 2_000_003 + row)
+
+
+def varied(whole: Batch, size: int, draw: torch.Generator) -> Batch:
+    """A crop of a batch row (..., H, W), turned and mirrored at random, with some of its photos in any order."""
+    views = len(whole["views"])
+    count = int(torch.randint(1, views + 1, (), generator=draw))
+    kept = torch.randperm(views, generator=draw)
+    down, across = (int(torch.randint(room - size + 1, (), generator=draw)) for room in whole["albedo"].shape[-2:])
+    quarters, mirrored = (int(torch.randint(n, (), generator=draw)) for n in (4, 2))
+    part = {name: one[..., down : down + size, across : across + size] for name, one in whole.items()}
+    part = turned(part, quarters, bool(mirrored))
+    seen = part["seen"][kept] * (torch.arange(views) < count).view(-1, 1, 1, 1)
+    return part | {"views": part["views"][kept] * seen, "seen": seen}
+
+
+def turned(part: Batch, quarters: int, mirrored: bool) -> Batch:
+    """Square pictures (..., H, W) turned counterclockwise by quarters and then mirrored left to right, normals too."""
+    part = {name: one.rot90(quarters, (-2, -1)) for name, one in part.items()}
+    x, y, z = part["normal"].unbind(-3)
+    for _ in range(quarters % 4):
+        x, y = -y, x
+    if mirrored:
+        part = {name: one.flip(-1) for name, one in part.items()}
+        x, y, z = -x.flip(-1), y.flip(-1), z.flip(-1)
+    return part | {"normal": torch.stack([x, y, z], -3)}
 
 
 def cropped(maps: Maps, size: int, draw: torch.Generator) -> Maps:
-    """A square out of maps (C, H, W) that tile, from anywhere."""
+    """A square out of maps (C, H, W) that tile, from anywhere, of any size."""
     height, width = maps["albedo"].shape[-2:]
     down, across = (int(torch.randint(side, (), generator=draw)) for side in (height, width))
-    return {name: maps[name].roll((-down, -across), (-2, -1))[:, :size, :size] for name in MAPS}
+    rows, columns = (torch.arange(start, start + size) % side for start, side in ((down, height), (across, width)))
+    return {name: maps[name][:, rows[:, None], columns] for name in MAPS}
 
 
-def photographed(maps: Maps, views: int, dirty: float, draw: torch.Generator) -> Batch:
-    """Photos of maps (C, S, S), already in the texture's frame, as many as `views` or some fewer, and the maps.
+def photographed(maps: Maps, views: int, dirty: float, draw: torch.Generator, at_least: int = 1) -> Batch:
+    """Photos of maps (C, S, S), already in the texture's frame, from `at_least` to `views` of them, and the maps.
 
     Photos that are not there count as not seen. One in `dirty` materials is photographed dirty.
     """
     size = maps["albedo"].shape[-1]
-    seed, count = int(torch.randint(2**40, (), generator=draw)), int(torch.randint(1, views + 1, (), generator=draw))
+    seed = int(torch.randint(2**40, (), generator=draw))
+    count = int(torch.randint(at_least, views + 1, (), generator=draw))
     soil = dirt(draw) if torch.rand((), generator=draw) < dirty else None
     shots = capture(maps, seed, count, round(size * 1.5), soil, supersample=1)
     matrices = torch.stack([shot.homography for shot in shots])

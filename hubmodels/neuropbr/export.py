@@ -17,6 +17,7 @@ import os
 import shutil
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import quoteattr
@@ -46,8 +47,13 @@ FILES = (
     "material.mtlx",
     "material.usda",
     "material.json",
+    "preview.jpg",
+    "sweep.gif",
+    "report.html",
 )
 """All names that a saved material may have; whatever else lies in its folder is somebody else's."""
+PREVIEWS = ("preview.jpg", "sweep.gif", "report.html")
+"""Those among them that are for looking at, which `preview` makes."""
 FORMAT = "hubmodels.material"
 MAX_SIDE = 4096
 UNIT_TOLERANCE = 0.02
@@ -150,6 +156,7 @@ def save_material(
     credit: str = "",
     tile: bool = True,
     shape: Literal["plane", "sphere"] = "plane",
+    extra: Mapping[str, bytes] | None = None,
 ) -> list[Path]:
     """Write `material_files` into a folder, all or none of them.
 
@@ -165,9 +172,9 @@ def save_material(
         OSError: it cannot be written, for instance because the disk is full.
     """
     folder = Path(folder).resolve()
-    if not _is_ours_to_fill(folder):
+    if not is_ours_to_fill(folder):
         raise FileExistsError(f"{folder} is not a material that was saved here: name a folder that does not exist")
-    files = material_files(maps, normal, physical_size, credit, tile, shape)
+    files = material_files(maps, normal, physical_size, credit, tile, shape, extra)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -185,7 +192,8 @@ def save_material(
     return [folder / name for name in files]
 
 
-def _is_ours_to_fill(folder: Path) -> bool:
+def is_ours_to_fill(folder: Path) -> bool:
+    """Whether a material may be saved there: nothing is there, an empty folder, or one that was saved here before."""
     if not folder.exists():
         return True
     if not folder.is_dir():
@@ -219,6 +227,7 @@ def material_files(
     credit: str = "",
     tile: bool = True,
     shape: Literal["plane", "sphere"] = "plane",
+    extra: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """Names and contents of the files of a material.
 
@@ -233,6 +242,7 @@ def material_files(
         credit: who made it, and the licence, one line; it goes into all descriptions.
         tile: opposite edges meet, where height and occlusion are computed.
         shape: what material.glb shows the material on.
+        extra: contents of further files, named as in `PREVIEWS`.
 
     Raises:
         ValueError: a map is missing, of a wrong size or out of its range, or an argument makes no sense.
@@ -245,6 +255,8 @@ def material_files(
         raise ValueError(f"physical_size must be the width of the texture in metres, above 0, got {physical_size}")
     if not credit.isprintable():
         raise ValueError(f"credit must be one line of printable text, got {credit[:40]!r}")
+    if unknown := sorted(set(extra or {}) - set(PREVIEWS)):
+        raise ValueError(f"extra files are {', '.join(PREVIEWS)}, got {unknown[0]!r}")
     derived = [name for name in ("height", "ao") if name not in maps]
     maps = _checked(maps)
     if "height" not in maps:
@@ -265,6 +277,7 @@ def material_files(
     files["material.glb"] = _glb(mesh, [files["albedo.png"], files["orm.png"], gl], credit)
     files["material.mtlx"] = _materialx(normal, credit).encode()
     files["material.usda"] = _usda(normal, physical_size or 2.0, aspect, credit).encode()
+    files.update(extra or {})
     description = {
         "format": FORMAT,
         "version": 1,

@@ -191,11 +191,10 @@ def plane_irradiance(lights: Lights) -> Tensor:
 # --- samplers ---------------------------------------------------------------------------------------------------
 
 
-def photo_lights(generator: Generator, eye: Tensor, sky: int = SKY_LIGHTS) -> Lights:
-    """Light that somebody with a phone would have: a soft sky, perhaps lamps, perhaps the flash.
+def room_lights(generator: Generator, sky: int = SKY_LIGHTS) -> Lights:
+    """Light that somebody with a phone would find: a soft sky, perhaps lamps.
 
     Args:
-        eye: (3,) position of the camera.
         sky: how many lights the sky is made of.
 
     Returns:
@@ -208,13 +207,23 @@ def photo_lights(generator: Generator, eye: Tensor, sky: int = SKY_LIGHTS) -> Li
         position = _hemisphere(generator, lamps, least=0.3) * distance
         tint = _tint(generator, lamps, 0.15)
         parts.append(point(position[None], (between(generator, 0.2, 1.5, lamps, 1) * distance.square() * tint)[None]))
-    if torch.rand((), generator=generator) < 0.5:
-        distance = eye.cpu().norm()
-        strength = between(generator, 0.5, 3, 1, 1) * distance.square()
-        parts.append(flash(eye.cpu()[None], strength * _tint(generator, 1, 0.05)))
     weights = [between(generator, 0.3, 1, 1)[0] for _ in parts]
     lights = join(*(_exposed(part).scaled(weight) for part, weight in zip(parts, weights, strict=True)))
-    return _exposed(lights).to(eye.device)
+    return _exposed(lights)
+
+
+def flashed(lights: Lights, eye: Tensor, generator: Generator) -> Lights:
+    """The same with a phone's flash, which gives the plane from half to four times as much.
+
+    A flash moves with the camera: photos with one are lit from other sides, which says more of relief and gloss than
+    any number of photos in the light of the room.
+
+    Args:
+        lights: a batch of 1.
+        eye: (3,) position of the camera.
+    """
+    share = between(generator, 0.5, 4, 1)[0] * _luminance(plane_irradiance(lights)) / math.pi
+    return join(lights, _exposed(flash(eye[None], _tint(generator, 1, 0.05))).scaled(share[:, None, None]))
 
 
 def unseen(count: int = 8) -> Lights:
@@ -278,8 +287,11 @@ def _sky(generator: Generator) -> Tensor:
 
 def _exposed(lights: Lights) -> Lights:
     """The same lights, scaled to a luminance of pi on the plane."""
-    luminance = (plane_irradiance(lights) * lights.color.new_tensor(LUMINANCE)).sum(-1)
-    return lights.scaled((math.pi / luminance)[:, None, None])
+    return lights.scaled((math.pi / _luminance(plane_irradiance(lights)))[:, None, None])
+
+
+def _luminance(color: Tensor) -> Tensor:
+    return (color * color.new_tensor(LUMINANCE)).sum(-1)
 
 
 def _hemisphere(generator: Generator, count: int, least: float) -> Tensor:

@@ -3,6 +3,8 @@
 Albedo sRGB-coded in [0, 1], roughness and metallic in [0, 1], normals unit vectors.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +12,40 @@ from torch import Tensor
 from hubmodels.neuropbr.lights import Lights
 from hubmodels.neuropbr.model import Maps
 from hubmodels.neuropbr.shading import shade
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms of the loss."""
+
+    l1: float = 1.0
+    """Of all mean absolute differences; the four below are relative to it."""
+    albedo: float = 1.0
+    roughness: float = 1.0
+    metallic: float = 1.0
+    """Metal and the rest count alike."""
+    normal_map: float = 1.0
+    ssim: float = 0.3
+    """Of 1 - SSIM of albedo."""
+    normal: float = 0.5
+    """Of 1 - cos of the angle between normals."""
+    render: float = 1.0
+    """Of the difference of log radiance under random and mirrored lights."""
+
+
+def terms(
+    weights: Weights, prediction: Maps, target: Maps, configurations: list[tuple[Lights, Tensor]]
+) -> dict[str, Tensor]:
+    """The weighted terms of the loss; `configurations` are those of `rerendered`."""
+    return {
+        "albedo": weights.l1 * weights.albedo * absolute(prediction["albedo"], target["albedo"]),
+        "roughness": weights.l1 * weights.roughness * absolute(prediction["roughness"], target["roughness"]),
+        "metallic": weights.l1 * weights.metallic * balanced(prediction["metallic"], target["metallic"]),
+        "normal_map": weights.l1 * weights.normal_map * absolute(prediction["normal"], target["normal"]),
+        "ssim": weights.ssim * dissimilar(prediction["albedo"], target["albedo"]),
+        "normal": weights.normal * angular(prediction["normal"], target["normal"]),
+        "render": weights.render * rerendered(prediction, target, configurations),
+    }
 
 
 def absolute(prediction: Tensor, target: Tensor) -> Tensor:

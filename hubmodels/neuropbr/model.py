@@ -20,13 +20,15 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hubmodels.hub import HubModel
 from hubmodels.neuropbr.cameras import rectify
 
 Maps = dict[str, Tensor]
+WIDEST = 512
+"""Channels of fused features, at most: a ResNet ends in 2,048, which views share and maps do not need."""
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
@@ -35,9 +37,9 @@ class NeuroPBRConfig:
     """Shape of the network. The defaults are the released one."""
 
     encoder: Literal["unet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "unet"
-    channels: int = 16
-    """Channels at full size; they grow by half or double with each halving (`growth`)."""
-    growth: float = 1.75
+    channels: int = 12
+    """Channels at full size, to the nearest 8; they grow with each halving (`growth`)."""
+    growth: float = 2.0
     levels: int = 5
     """Sizes at which there are features: 1/1, 1/2, ... of a unet; a ResNet always has five."""
     blocks: int = 1
@@ -79,11 +81,12 @@ class NeuroPBR(
     def __init__(self, config: NeuroPBRConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = UNetEncoder(config) if config.encoder == "unet" else ResNetEncoder(config)
+        self.encoder = unet_encoder(config) if config.encoder == "unet" else resnet_encoder(config)
         channels = self.encoder.channels
-        self.fusions = nn.ModuleList(nn.Conv2d(3 * c, c, 1) for c in channels)
+        fused = [min(max(c, rounded(config.channels)), WIDEST) for c in channels]
+        self.fusions = nn.ModuleList(conv(3 * c, f, 1) for c, f in zip(channels, fused, strict=True))
         self.summary = Summary(channels[-1], config)
-        self.decoder = Decoder(channels, self.encoder.strides, config)
+        self.decoder = Decoder(fused, config)
         if config.freeze_backbone:
             self.encoder.requires_grad_(False)
         if config.freeze_norm:
@@ -155,6 +158,11 @@ class NeuroPBR(
             if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
                 module.padding_mode = "circular" if wrap else "zeros"
 
+    def recompute(self, wanted: bool) -> None:
+        """Whether training keeps only what passes between stages, the first included, and computes the rest again:
+        gradient checkpointing, a third slower and several times smaller."""
+        self.encoder.recompute = self.decoder.recompute = wanted
+
     def _aligned(self, views: Tensor, homography: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Views in the texture's frame and (B, N, 1, H, W), how far each has seen it."""
         if views.ndim != 5 or views.shape[2] != 3:
@@ -170,7 +178,7 @@ class NeuroPBR(
 
     def _encoded(self, views: Tensor, seen: Tensor) -> list[Tensor]:
         """Features of each view, (B * N, C, h, w), fine to coarse."""
-        pixels = torch.cat([views * 2 - 1, seen], 2).flatten(0, 1)
+        pixels = torch.cat([views, seen], 2).flatten(0, 1)
         return self.encoder(pixels.contiguous(memory_format=torch.channels_last))
 
     def _summary(self, features: list[Tensor], seen: Tensor) -> Tensor:
@@ -196,17 +204,38 @@ def fuse(features: Tensor, seen: Tensor) -> Tensor:
     arXiv 1906.11557, take the maximum alone; the spread is what highlights move by).
 
     Args:
-        features: (B, N, C, H, W).
+        features: (B, N, C, H, W); what is negative counts as 0, and so does what has not been seen.
         seen: (B, N, 1, H, W) in [0, 1].
 
     Returns:
         (B, 3 C, H, W).
     """
     total = seen.sum(1) + 1e-4
-    mean = (features * seen).sum(1) / total
-    spread = (((features - mean[:, None]) ** 2 * seen).sum(1) / total + 1e-6).sqrt()
-    most = torch.where(seen > 0, features, mean[:, None]).amax(1)
-    return torch.cat([mean, most, spread], 1)
+    # few passes over memory: at full size they cost more than the convolutions
+    present = F.relu(features) * seen
+    mean = present.sum(1) / total
+    spread = ((present * present).sum(1) / total - mean * mean).clamp(min=0)
+    return torch.cat([mean, present.amax(1), (spread + 1e-4).sqrt()], 1)
+
+
+def rounded(channels: float) -> int:
+    """A multiple of 8, which is what processors add at a time."""
+    return round(channels / 8) * 8 or 8
+
+
+def through(module: nn.Module, recompute: bool, *inputs: Tensor) -> Tensor:
+    """What the module makes of its inputs; what it holds meanwhile is computed again on the way back, or kept."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(module, *inputs, use_reentrant=False)
+    return module(*inputs)
+
+
+def conv(before: int, after: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps or divides the size, started so that a ReLU after it keeps the variance."""
+    layer = nn.Conv2d(before, after, size, stride, (size - stride + 1) // 2)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType] - there is one
+    return layer
 
 
 class PixelNorm(nn.Module):
@@ -214,78 +243,78 @@ class PixelNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-2)  # where nothing was seen all channels are about equal
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
-    """A residual block; a summary scales and shifts it (FiLM, as 1 + gamma, starting out as the identity)."""
+    """A residual block; a summary scales and shifts it (FiLM, as 1 + gamma, starting out near the identity)."""
 
     def __init__(self, channels: int, summary: int = 0) -> None:
         super().__init__()
         self.norm = PixelNorm(channels)
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.conv2.weight)
+        self.conv1, self.conv2 = conv(channels, channels), conv(channels, channels)
+        with torch.no_grad():
+            self.conv2.weight *= 0.2  # a trunk of many blocks starts out near the identity
         self.film = nn.Linear(summary, 2 * channels) if summary else None
         if self.film is not None:
-            nn.init.zeros_(self.film.weight)
+            nn.init.normal_(self.film.weight, std=0.02)
             nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Tensor, summary: Tensor | None = None) -> Tensor:
-        h = self.norm(self.conv1(x))
+        h = self.conv1(self.norm(x))
         if self.film is not None and summary is not None:
             gamma, beta = self.film(summary)[..., None, None].chunk(2, 1)
             h = h * (1 + gamma) + beta
         return x + self.conv2(F.relu(h))
 
 
-# --- encoders: `channels` and `strides` of their features, fine to coarse ----------------------------------------
+# --- encoders: `channels` and `strides` of their features, fine to coarse; the finest are the pixels ---------------
 
 
-class UNetEncoder(nn.Module):
-    """Residual blocks between convolutions of stride 2."""
+class Encoder(nn.Module):
+    """Stages, each of which takes the features of the one before."""
 
-    def __init__(self, config: NeuroPBRConfig) -> None:
+    channels: list[int]
+    strides: list[int]
+
+    def __init__(self, stages: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.channels = [round(config.channels * config.growth**i / 8) * 8 or 8 for i in range(config.levels)]
-        self.strides = [2**i for i in range(config.levels)]
-        self.stem = nn.Conv2d(4, self.channels[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            nn.Conv2d(before, after, 2, 2) for before, after in zip(self.channels, self.channels[1:], strict=False)
-        )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(channels) for _ in range(config.blocks))) for channels in self.channels[1:]
-        )
+        self.stages = nn.ModuleList(stages)
+        self.recompute = False
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = [F.relu(self.stem(x))]
-        for down, stage in zip(self.down, self.stages, strict=True):
-            features.append(stage(down(features[-1])))
+        features = [x]
+        for stage in self.stages:
+            features.append(through(stage, self.recompute, features[-1]))
         return features
 
 
-class ResNetEncoder(nn.Module):
+def unet_encoder(config: NeuroPBRConfig) -> Encoder:
+    """Residual blocks after convolutions of stride 2; the fine detail of single views is seen by the first alone."""
+    channels = [4, *(rounded(config.channels * config.growth**i) for i in range(1, config.levels))]
+    stages = []
+    for before, after in zip(channels, channels[1:], strict=False):
+        blocks = (Block(after) for _ in range(config.blocks))
+        stages.append(nn.Sequential(conv(before, after, 2 if stages else 4, 2), PixelNorm(after), *blocks))
+    encoder = Encoder(stages)
+    encoder.channels, encoder.strides = channels, [2**i for i in range(config.levels)]
+    return encoder
+
+
+def resnet_encoder(config: NeuroPBRConfig) -> Encoder:
     """A ResNet of torchvision, untrained, with group norms in place of batch norms: batches here are often of one."""
+    import torchvision  # seconds that the default network does not need
 
-    def __init__(self, config: NeuroPBRConfig) -> None:
-        super().__init__()
-        net = getattr(torchvision.models, config.encoder)(norm_layer=lambda channels: nn.GroupNorm(32, channels))
-        self.conv1 = nn.Conv2d(4, 64, 7, config.stride, padding=3, bias=False)
-        self.norm1, self.pool = net.bn1, net.maxpool
-        self.layers = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4])
-        wide = 4 if config.encoder in RESNETS[2:] else 1
-        self.channels = [64, 64 * wide, 128 * wide, 256 * wide, 512 * wide]
-        self.strides = [config.stride * 2**i for i in range(5)]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = [F.relu(self.norm1(self.conv1(x)))]
-        x = self.pool(features[0])
-        for layer in self.layers:
-            x = layer(x)
-            features.append(x)
-        return features
+    net = getattr(torchvision.models, config.encoder)(norm_layer=lambda channels: nn.GroupNorm(32, channels))
+    stem = nn.Sequential(nn.Conv2d(4, 64, 7, config.stride, padding=3, bias=False), net.bn1, nn.ReLU())
+    encoder = Encoder([stem, nn.Sequential(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4])
+    wide = 4 if config.encoder in RESNETS[2:] else 1
+    encoder.channels = [4, 64, 64 * wide, 128 * wide, 256 * wide, 512 * wide]
+    encoder.strides = [1, *(config.stride * 2**i for i in range(5))]
+    return encoder
 
 
 # --- across views ------------------------------------------------------------------------------------------------
@@ -330,33 +359,41 @@ class Summary(nn.Module):
 # --- the maps ----------------------------------------------------------------------------------------------------
 
 
+class Finer(nn.Module):
+    """One step up in size: nearest upsampling and a convolution (no checkerboard), what was fused there, a block."""
+
+    def __init__(self, coarse: int, fine: int, summary: int) -> None:
+        super().__init__()
+        self.enter = conv(coarse + fine, fine)
+        self.block = Block(fine, summary)
+
+    def forward(self, x: Tensor, fused: Tensor, summary: Tensor) -> Tensor:
+        x = F.interpolate(x, fused.shape[-2:], mode="nearest")
+        return self.block(F.relu(self.enter(torch.cat([x, fused], 1))), summary)
+
+
 class Decoder(nn.Module):
-    """From coarse to fine: nearest upsampling and a convolution (no checkerboard), what was fused there, a block.
+    """From coarse to fine.
 
     Albedo starts out as the average photo, the normal as flat, roughness and metallic as what the biases say.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], config: NeuroPBRConfig) -> None:
+    def __init__(self, channels: Sequence[int], config: NeuroPBRConfig) -> None:
         super().__init__()
-        self.strides = strides
-        self.enter = nn.ModuleList(
-            nn.Conv2d(before + after, after, 3, padding=1)
+        self.recompute = False
+        self.coarse = Block(channels[-1], config.summary)
+        self.steps = nn.ModuleList(
+            Finer(before, after, config.summary)
             for before, after in zip(reversed(channels[1:]), reversed(channels[:-1]), strict=True)
         )
-        self.blocks = nn.ModuleList(Block(after, config.summary) for after in reversed(channels[:-1]))
-        self.coarse = Block(channels[-1], config.summary)
-        self.last = nn.Conv2d(channels[0] + 3, channels[0], 3, padding=1)
         self.head = nn.Conv2d(channels[0], 3 + 1 + 1 + 2, 1)
         nn.init.normal_(self.head.weight, std=0.01)
         self.head.bias = nn.Parameter(torch.tensor([0.0, 0, 0, 0.4, -1.5, 0, 0]))
 
     def forward(self, features: list[Tensor], photo: Tensor, summary: Tensor) -> Maps:
         x = self.coarse(features[-1], summary)
-        for enter, block, finer in zip(self.enter, self.blocks, reversed(features[:-1]), strict=True):
-            x = F.interpolate(x, finer.shape[-2:], mode="nearest")
-            x = block(F.relu(enter(torch.cat([x, finer], 1))), summary)
-        x = F.interpolate(x, photo.shape[-2:], mode="nearest")
-        x = F.relu(self.last(torch.cat([x, photo], 1)))
+        for step, fused in zip(self.steps, reversed(features[:-1]), strict=True):
+            x = through(step, self.recompute, x, fused, summary)
         albedo, roughness, metallic, slope = self.head(x).split([3, 1, 1, 2], 1)
         return {
             "albedo": torch.sigmoid(torch.logit(photo.clamp(0.01, 0.99)) + albedo),

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from hubmodels.images import from_pil, from_unit, linear_to_srgb, to_pil, to_unit
 
+USUAL = 0.2
+"""Mean reflectance of surfaces."""
+
 
 @dataclass(frozen=True)
 class Development:
@@ -72,11 +75,21 @@ def dirt(generator: torch.Generator) -> Dirt:
     return Dirt(u[3] * (u[0] < 0.75), u[4] * (u[1] < 0.6), u[5] * (u[1] < 0.6))
 
 
-def metered(radiance: Tensor, target: float = 0.35) -> float:
-    """The exposure that an automatic camera would take: the mean of the middle of the picture comes to `target`."""
+def metered(radiance: Tensor, irradiance: float = math.pi, target: float = 0.35) -> float:
+    """The exposure that a camera takes which is half automatic: between one set for a usual surface in this light, as
+    by hand or with a grey card, and one that brings the middle of any picture to `target`.
+
+    With the latter alone black and white surfaces would look alike.
+
+    Args:
+        radiance: (..., 3, H, W) linear.
+        irradiance: on the surface; pi shows a white matt one with a radiance of 1.
+        target: mean of the middle, of a usual surface.
+    """
     height, width = radiance.shape[-2:]
     middle = radiance[..., height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None]
-    return target / max(float(middle.mean()), 1e-6)
+    white = max(irradiance / math.pi, 1e-6)
+    return target / white / math.sqrt(USUAL * max(float(middle.mean()) / white, 1e-4))
 
 
 def shadow(height: int, width: int, strength: float, generator: torch.Generator) -> Tensor:

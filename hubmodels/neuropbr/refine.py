@@ -81,11 +81,11 @@ def refine(
         raise ValueError(f"maps must be of one material (1, C, H, W), got {tuple(maps['albedo'].shape)}")
     photos, matrices = checked_photos(photos, homographies)
     maps = {name: one.detach().clone() for name, one in maps.items()}
-    small = _resized({name: maps[name] for name in SPREAD}, SIDE)
+    small = resized({name: maps[name] for name in SPREAD}, SIDE)
     views, seen, eyes = observed(small, photos, matrices)
     lights = [fitted(small, *one) for one in zip(views, seen, eyes, strict=True)]
     changes = {name: torch.zeros_like(one[:, :2] if name == "normal" else one) for name, one in small.items()}
-    before = _psnr(small, views, seen, eyes, lights)
+    before = rerender_psnr(small, views, seen, eyes, lights)
 
     best, most = {name: one.clone() for name, one in changes.items()}, before
     for parameter in (*changes.values(), *(part for light in lights for part in vars(light).values())):
@@ -106,7 +106,7 @@ def refine(
         with torch.no_grad():
             for light in lights:
                 light.position[2].clamp_(min=LEAST_HEIGHT)
-        after = _psnr(changed(small, changes), views, seen, eyes, lights)
+        after = rerender_psnr(changed(small, changes), views, seen, eyes, lights)
         if after > most:
             best, most = {name: one.detach().clone() for name, one in changes.items()}, after
     if most == before:
@@ -167,7 +167,7 @@ def fitted(maps: Maps, view: Tensor, seen: Tensor, eye: Tensor) -> Light:
         seen: (1, 1, H, W), 1 where the view counts.
         eye: (3,).
     """
-    maps = _resized(maps, FIT_SIDE)
+    maps = resized(maps, FIT_SIDE)
     size = maps["albedo"].shape[-2:]
     cover = F.interpolate(seen, size, mode="area")
     view = F.interpolate(view * seen, size, mode="area") / cover.clamp(min=1e-6)
@@ -229,7 +229,9 @@ def _under_sky(maps: Maps) -> Tensor:
 
 
 @torch.no_grad()
-def _psnr(maps: Maps, views: Tensor, seen: Tensor, eyes: Tensor, lights: list[Light]) -> float:
+def rerender_psnr(maps: Maps, views: Tensor, seen: Tensor, eyes: Tensor, lights: list[Light]) -> float:
+    """PSNR in dB of photos as shaded from the maps, over all that they show of the texture; arguments as `observed`
+    returns them, with a light for each. At most 100."""
     errors = [
         ((rerendered(maps, light, eye) - view) * mask).square().sum()
         for view, mask, eye, light in zip(views, seen, eyes, lights, strict=True)
@@ -237,8 +239,8 @@ def _psnr(maps: Maps, views: Tensor, seen: Tensor, eyes: Tensor, lights: list[Li
     return -10 * math.log10(max(float(torch.stack(errors).sum() / (3 * seen.sum())), 1e-10))
 
 
-def _resized(maps: Maps, side: int) -> Maps:
-    """No larger than that."""
+def resized(maps: Maps, side: int) -> Maps:
+    """Averaged down to at most that many texels a side, normals to unit length."""
     height, width = maps["albedo"].shape[-2:]
     shrink = min(1.0, side / max(height, width))
     size = max(1, round(height * shrink)), max(1, round(width * shrink))

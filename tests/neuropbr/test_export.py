@@ -468,14 +468,14 @@ def test_saving_again_replaces_ours_and_keeps_what_others_put_there(tmp_path):
     folder = tmp_path / "deep" / "material"
     first = save_material(material(), folder)
     assert sorted(first) == sorted(folder.iterdir())
-    (folder / "report.html").write_text("mine")
+    (folder / "note.txt").write_text("mine")
     maps = material()
     maps["roughness"] = maps["roughness"] * 0.5
     second = save_material(maps, folder, "dx")
-    assert {path.name for path in folder.iterdir()} == {path.name for path in second} | {"report.html"}
-    assert not (folder / "normal_gl.png").exists() and (folder / "report.html").read_text() == "mine"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in second} | {"note.txt"}
+    assert not (folder / "normal_gl.png").exists() and (folder / "note.txt").read_text() == "mine"
     assert (load_material(folder)["roughness"] - maps["roughness"]).abs().max() <= HALF_A_LEVEL
-    assert contents(folder) == material_files(maps, "dx") | {"report.html": b"mine"}
+    assert contents(folder) == material_files(maps, "dx") | {"note.txt": b"mine"}
     assert [path.name for path in folder.parent.iterdir()] == ["material"]
 
 

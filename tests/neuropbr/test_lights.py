@@ -11,11 +11,12 @@ from hubmodels.neuropbr.lights import (
     directional,
     environment,
     flash,
+    flashed,
     join,
-    photo_lights,
     plane_irradiance,
     point,
     rendering_configurations,
+    room_lights,
     unseen,
 )
 
@@ -136,7 +137,7 @@ def test_irradiance_by_hand() -> None:
 
 
 def test_batches_of_lights_keep_each_set() -> None:
-    short, long = photo_lights(seeded(0), torch.tensor([0.0, 0, 2])), environment(panorama(), 400)
+    short, long = room_lights(seeded(0)), environment(panorama(), 400)
     both = batch([short, long])
     assert len(both) == 2
     for row, lights in enumerate((short, long)):
@@ -145,19 +146,30 @@ def test_batches_of_lights_keep_each_set() -> None:
     assert torch.equal(both[-1].position, both[1].position)
 
 
-def test_photo_lights_are_a_pure_function_of_the_generator_and_vary() -> None:
-    eye = torch.tensor([0.3, -0.2, 2.0])
-    seen = []
+def test_room_lights_are_a_pure_function_of_the_generator_and_vary() -> None:
+    counts = set()
     for seed in range(40):
-        lights, again = photo_lights(seeded(seed), eye), photo_lights(seeded(seed), eye)
+        lights, again = room_lights(seeded(seed)), room_lights(seeded(seed))
         assert torch.equal(lights.position, again.position) and torch.equal(lights.color, again.color)
-        luminance = (plane_irradiance(lights)[0] * torch.tensor(LUMINANCE)).sum().item()
-        assert luminance == pytest.approx(math.pi, rel=1e-4)
+        assert luminance(lights) == pytest.approx(math.pi, rel=1e-4)
         assert (lights.color >= 0).all() and (lights.position[..., 2] > 0).all()
-        flashed = (lights.position[0] == eye).all(-1).any().item()
-        seen.append((int(lights.is_point.sum()) - flashed, flashed))
-    assert {count for count, _ in seen} == {0, 1, 2, 3}
-    assert {flashed for _, flashed in seen} == {False, True}
+        counts.add(int(lights.is_point.sum()))
+    assert counts == {0, 1, 2, 3}
+
+
+def test_a_flash_is_at_the_camera_and_outshines_the_room_by_half_to_four_times() -> None:
+    eye, shares = torch.tensor([0.3, -0.2, 2.0]), []
+    for seed in range(40):
+        room = room_lights(seeded(seed)).scaled(seed + 1)
+        both = flashed(room, eye, seeded(seed))
+        assert torch.equal(both.position[:, :-1], room.position) and torch.equal(both.color[:, :-1], room.color)
+        assert torch.equal(both.position[0, -1], eye) and both.is_point[0, -1]
+        shares.append(luminance(both) / luminance(room) - 1)
+    assert min(shares) == pytest.approx(0.5, abs=0.3) and max(shares) == pytest.approx(4, abs=0.3)
+
+
+def luminance(lights: Lights) -> float:
+    return (plane_irradiance(lights)[0] * torch.tensor(LUMINANCE)).sum().item()
 
 
 def test_unseen_lights_are_fixed_and_come_from_all_around() -> None:

@@ -1,6 +1,7 @@
 """Losses of maps against closed forms, and the discriminator's."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from hubmodels.neuropbr.discriminator import (
     gradient_penalty,
 )
 from hubmodels.neuropbr.lights import rendering_configurations
-from hubmodels.neuropbr.losses import absolute, angular, balanced, dissimilar, rerendered
+from hubmodels.neuropbr.losses import Weights, absolute, angular, balanced, dissimilar, rerendered, terms
 from hubmodels.neuropbr.procedural import make
 
 
@@ -111,10 +112,52 @@ def test_a_discriminator_learns_to_tell_and_its_penalty_is_the_gradient() -> Non
     gentle = gradient_penalty(judge, real, photo)
     for weight in (judge.convs[-1].weight, judge.convs[-1].bias):
         weight.data *= 2
-    assert float(gradient_penalty(judge, real, photo)) == pytest.approx(4 * float(gentle), rel=1e-3)
+    assert gradient_penalty(judge, real, photo).item() == pytest.approx(4 * gentle.item(), rel=1e-3)
     gradient_penalty(judge, real, photo).backward()
+
+
+def test_the_penalty_of_a_linear_discriminator_is_its_weights() -> None:
+    """Scores w . x: the gradient is w in each pixel of each map, whatever the maps are."""
+
+    class Linear(torch.nn.Module):
+        def forward(self, maps, photo):
+            total = 2 * maps["albedo"].sum((1, 2, 3)) - 3 * maps["metallic"].sum((1, 2, 3))
+            return total + 0 * maps["roughness"].sum((1, 2, 3)) + 0 * maps["normal"].sum((1, 2, 3)), []
+
+    sizes = {"albedo": 3, "roughness": 1, "metallic": 1, "normal": 3}
+    maps = {name: torch.rand(2, channels, 5, 7) for name, channels in sizes.items()}
+    penalty = gradient_penalty(Linear(), maps | {"seen": torch.ones(2)}, torch.rand(2, 3, 5, 7))  # type: ignore
+    assert float(penalty) == pytest.approx(35 * (3 * 4 + 9))
+    assert all(one.grad is None and not one.requires_grad for one in maps.values())
+
+
+def test_terms_are_weighted_one_by_one() -> None:
+    batch = {name: make(4, 24).maps[name][None] for name in MAPS}
+    made = {name: one.flip(-1) for name, one in batch.items()}
+    lit = rendering_configurations(torch.Generator().manual_seed(0), 1, 1, 1)
+    plain = terms(Weights(), made, batch, lit)
+    names = {"albedo": "albedo", "roughness": "roughness", "metallic": "metallic", "normal_map": "normal_map"}
+    names |= {"ssim": "ssim", "normal": "normal", "render": "render"}
+    assert set(plain) == set(names) and all(value > 0 for value in plain.values())
+    for weight, term in names.items():
+        changed = terms(replace(Weights(), **{weight: 3 * getattr(Weights(), weight)}), made, batch, lit)
+        for name, value in changed.items():
+            torch.testing.assert_close(value, plain[name] * (3 if name == term else 1), msg=f"{weight}: {name}")
+    halved = terms(Weights(l1=0.5), made, batch, lit)
+    ratios = {name: float(halved[name] / plain[name]) for name in plain}
+    expected = {name: 0.5 if name in ("albedo", "roughness", "metallic", "normal_map") else 1.0 for name in plain}
+    assert ratios == pytest.approx(expected)
+    assert all(float(value) == pytest.approx(0, abs=1e-5) for value in terms(Weights(), batch, batch, lit).values())
 
 
 def test_layers_are_from_three_to_six() -> None:
     with pytest.raises(ValueError, match="from 3 to 6 layers, got 2"):
         Discriminator(2)
+
+
+@pytest.mark.parametrize("layers", [3, 4, 5])
+def test_a_patch_needs_three_pixels_after_the_strides(layers: int) -> None:
+    judge = Discriminator(layers, 8)
+    side = 3 * 2**layers
+    maps = {name: torch.rand(1, 3 if name in ("albedo", "normal") else 1, side, side) for name in MAPS}
+    assert judge(maps, torch.rand(1, 3, side, side))[0].shape == (1, 1, 1, 1)

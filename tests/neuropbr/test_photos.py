@@ -8,6 +8,7 @@ import torch
 
 from hubmodels.images import linear_to_srgb, srgb_to_linear
 from hubmodels.neuropbr.photos import (
+    USUAL,
     Development,
     Dirt,
     blurred,
@@ -66,10 +67,15 @@ def test_jpeg_hurts_more_the_lower_its_quality() -> None:
     assert 0 < errors[0] < errors[1] < errors[2]
 
 
-def test_a_metered_photo_is_neither_dark_nor_bright() -> None:
-    for level in (0.001, 1.0, 50.0):
-        radiance = level * torch.rand(3, 32, 32, generator=random())
-        assert float((radiance * metered(radiance))[:, 8:24, 8:24].mean()) == pytest.approx(0.35, rel=1e-4)
+def test_a_metered_photo_is_half_way_between_a_set_and_an_automatic_exposure() -> None:
+    surface = torch.rand(3, 32, 32, generator=random())
+    mean = float(surface[:, 8:24, 8:24].mean())
+    for level in (0.001, 1.0, 50.0):  # the light: twice as much of it, half the exposure
+        exposure = metered(level * surface, level * math.pi)
+        assert exposure * level * mean == pytest.approx(0.35 * math.sqrt(mean / USUAL), rel=1e-4)
+    black, white = (metered(surface / mean * level) * level for level in (USUAL / 4, USUAL * 4))
+    assert white / black == pytest.approx(4, rel=1e-4)  # 16 with a set exposure, 1 with an automatic one
+    assert metered(surface / mean * USUAL) * USUAL == pytest.approx(0.35, rel=1e-4)
 
 
 def test_shots_stay_in_their_ranges() -> None:

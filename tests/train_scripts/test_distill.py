@@ -1,10 +1,6 @@
 """The training script of `distill`, run for real with a network so small that a step takes milliseconds."""
 
-import importlib.util
-import json
-import os
 import runpy
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +12,7 @@ import torch
 from loopback_hub import LoopbackHub
 from PIL import Image
 from safetensors.torch import load_file
+from training_runs import SCRIPTS, checkpoints, finished, launch, log, module, refusal
 
 from datasets_builders import scenes
 from hubmodels import DistilledRenderer
@@ -23,8 +20,7 @@ from hubmodels.distill.data import collate, scene_of
 from hubmodels.losses import random_features
 from hubmodels.training import load_config
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "train_scripts" / "distill.py"
+SCRIPT = SCRIPTS / "distill.py"
 NETWORK = {"width": 32, "layers": 1, "heads": 2, "feedforward": 32, "sentence": 16, "hidden": 4}
 NETWORK |= {"channels_8": 8, "channels_16": 8, "channels_32": 4, "channels_64": 4}
 STEPS = 6
@@ -44,63 +40,12 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
 
 
-def launch(*arguments: str | Path) -> subprocess.Popen[str]:
-    """`accelerate launch ...`, as a user types it, on the CPU."""
-    accelerate = Path(sys.executable).parent / "accelerate"
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [accelerate, "launch", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    """What it wrote to stderr, once it has ended well."""
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    return errors
-
-
-def script() -> Any:
-    """The script as a module: its `Config`, `main`, `losses`."""
-    spec = importlib.util.spec_from_file_location("distill_script", SCRIPT)
-    assert spec and spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def config(out: Path, **settings: Any) -> Any:
     """The same run as `OPTIONS` ask for, without TensorBoard."""
-    default = script().Config(evaluate_every=3, evaluate_on=4, **settings)
+    default = module(SCRIPT).Config(evaluate_every=3, evaluate_on=4, **settings)
     sizes = {"steps": STEPS, "batch_size": 4, "threads": 1}
     run = replace(default.run, out=str(out), save_every=2, log_every=1, trackers=(), **sizes)
     return replace(default, run=run, model=replace(default.model, **NETWORK))
-
-
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line with which the script, run as a program, gives up."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert stop.value.code not in (0, None)
-    line = stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err.strip()
-    assert "\n" not in line, line
-    return line
-
-
-def log(out: Path) -> list[dict[str, float]]:
-    """Lines of the log, without what the clock decides."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
-
-
-def checkpoints(out: Path) -> list[str]:
-    return sorted(path.name for path in (out / "checkpoints").iterdir())
 
 
 @pytest.mark.slow
@@ -136,7 +81,7 @@ def left_in_order(out: Path) -> None:
     assert list(out.glob("tensorboard/**/events.*"))
     sheet = np.asarray(Image.open(out / "samples" / f"samples_{STEPS:08d}.png"))
     assert sheet.shape[0] >= 3 * 64 and sheet.shape[1] >= 4 * 64
-    assert load_config(script().Config, out).model.width == NETWORK["width"]
+    assert load_config(module(SCRIPT).Config, out).model.width == NETWORK["width"]
     model = DistilledRenderer.from_pretrained(out / "export")
     assert model.generate("There is one red ball.")[0].size == (64, 64)
 
@@ -149,10 +94,10 @@ def test_it_learns_from_a_data_set_as_from_the_same_scenes(tmp_path: Path, monke
     from hubmodels.scenes import parse
 
     data = scenes.build(scenes.Config(tmp_path / "scenes", rows=40, config="scenes", workers=1))
-    script().main(config(tmp_path / "stored", data=str(data)))
+    module(SCRIPT).main(config(tmp_path / "stored", data=str(data)))
     captions = load_dataset(str(data), "scenes", split="train")["placed_caption"]
     monkeypatch.setattr(source, "scene_of", lambda row, seed, name="train": parse(captions[row]))
-    script().main(config(tmp_path / "memory", rows=len(captions)))
+    module(SCRIPT).main(config(tmp_path / "memory", rows=len(captions)))
     losses = [
         [(line["l1"], line["l2"], line["perceptual"]) for line in log(tmp_path / n)] for n in ("stored", "memory")
     ]
@@ -161,7 +106,7 @@ def test_it_learns_from_a_data_set_as_from_the_same_scenes(tmp_path: Path, monke
 
 def test_the_terms_of_a_constant_shift() -> None:
     """A picture that is a fifth of a range too bright everywhere, one foreground pixel or many."""
-    this = script()
+    this = module(SCRIPT)
     settings = this.Config(l1=2.0, l2=3.0, tv=5.0, perceptual=7.0)
     batch = collate([scene_of(row, 0) for row in range(2)], 64)
     teacher, features = batch["picture"] / 127.5 - 1, random_features(0)
@@ -181,7 +126,7 @@ def test_the_terms_of_a_constant_shift() -> None:
 
 def test_it_overfits_one_batch() -> None:
     """More than fivefold, and past what the best picture without a caption would cost."""
-    this = script()
+    this = module(SCRIPT)
     torch.set_num_threads(1)
     settings = this.Config(model=replace(this.Config().model, **NETWORK | {"width": 64, "hidden": 16}))
     torch.manual_seed(0)
@@ -222,7 +167,7 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     out = tmp_path / "run"
     where = [] if "--resume" in options else ["--run.out", str(out)]
-    assert words in refusal(monkeypatch, capsys, *options, *where)
+    assert words in refusal(SCRIPT, monkeypatch, capsys, *options, *where)
     assert not out.exists()
 
 
@@ -255,6 +200,6 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
 ) -> None:
     whole = tmp_path / "run" / "checkpoints" / "step_00000002"
     whole.mkdir(parents=True)
-    line = refusal(monkeypatch, capsys, "--run.out", str(tmp_path / "run"))
+    line = refusal(SCRIPT, monkeypatch, capsys, "--run.out", str(tmp_path / "run"))
     assert "already holds a run" in line and f"--resume {tmp_path / 'run'}" in line
     assert not (tmp_path / "run" / "config.json").exists()

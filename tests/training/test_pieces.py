@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from hubmodels.training import RunConfig, Stop, load_config, resumed
@@ -18,7 +18,7 @@ from hubmodels.training.config import write_config
 from hubmodels.training.decay import decay_groups
 from hubmodels.training.ema import EMA
 from hubmodels.training.order import ordered
-from hubmodels.training.schedules import cosine, one_cycle
+from hubmodels.training.schedules import Plateau, constant, cosine, one_cycle, step
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -49,6 +49,74 @@ def test_cosine_is_torchs_after_a_linear_warm_up() -> None:
     ours = rates(cosine(optimizer(), steps=50, warmup=10, floor=0.1), 50)
     assert ours[:10] == pytest.approx([0.3 * (step + 1) / 10 for step in range(10)])
     assert ours[10:] == pytest.approx(rates(oracle, 40), rel=1e-9)
+
+
+def test_step_is_torchs_after_a_linear_warm_up() -> None:
+    ours = rates(step(optimizer(), every=4, factor=0.5, warmup=5), 20)
+    assert ours[:5] == pytest.approx([0.3 * (done + 1) / 5 for done in range(5)])
+    assert ours[5:] == pytest.approx(rates(StepLR(optimizer(), 4, 0.5), 15), rel=1e-9)
+    with pytest.raises(ValueError, match="at least one step, got 0"):
+        step(optimizer(), every=0, factor=0.5)
+
+
+def test_constant_is_torchs_after_a_linear_warm_up() -> None:
+    ours = rates(constant(optimizer(), warmup=3), 9)
+    assert ours[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert ours[3:] == pytest.approx(rates(ConstantLR(optimizer(), factor=1.0), 6), rel=1e-9)
+    assert rates(constant(optimizer()), 3) == pytest.approx([0.3] * 3)
+
+
+SCORES = [1.0, 3.0, 2.0, 3.0, 3.5, 3.4, 3.3, 3.2, 3.1, 4.0, 3.9]
+FALLEN = [1, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]
+"""After each score, with two without a new best put up with: the third in a row, 3.2, is one too many."""
+
+
+def test_plateau_falls_when_scores_have_stopped_rising() -> None:
+    schedule = Plateau(optimizer(), patience=2, factor=0.5, warmup=4)
+    lived = []
+    for number, score in enumerate(SCORES):
+        lived += rates(schedule, 2)
+        schedule.report(score)
+        assert schedule.scale == FALLEN[number], (number, score)
+    # the step that the score comes after has set the rate of the next one already
+    ramp = [min(1.0, (done + 1) / 4) for done in range(22)]
+    scale = [1.0] + [FALLEN[(done - 1) // 2 - 1] if done > 2 else 1.0 for done in range(1, 22)]
+    assert lived == pytest.approx([0.3 * r * s for r, s in zip(ramp, scale, strict=True)])
+    for _ in range(2):  # 3.9 was the first without a new best
+        assert schedule.scale == 0.5
+        schedule.report(0.0)
+    assert schedule.scale == 0.25
+
+
+@pytest.mark.parametrize("when", [0, 3, 7, 9])
+def test_schedules_go_on_from_json(when: int) -> None:
+    """Every kind, stopped before any score or right after a fall."""
+
+    def made(kind: str) -> LRScheduler:
+        own = optimizer()
+        if kind == "plateau":
+            return Plateau(own, patience=2, factor=0.5, warmup=4)
+        if kind == "step":
+            return step(own, 4, 0.5, 4)
+        return cosine(own, 30, 4, 0.1) if kind == "cosine" else constant(own, 4)
+
+    def lived(schedule: LRScheduler, scores: list[float]) -> list[float]:
+        values = []
+        for score in scores:
+            values += rates(schedule, 2)
+            if isinstance(schedule, Plateau):
+                schedule.report(score)
+        return values
+
+    for kind in ("plateau", "step", "cosine", "constant"):
+        whole, stopped, resumed_one = made(kind), made(kind), made(kind)
+        straight = lived(whole, SCORES)
+        before = lived(stopped, SCORES[:when])
+        resumed_one.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+        # the rate itself is in the optimizer's state
+        resumed_one.optimizer.load_state_dict(stopped.optimizer.state_dict())
+        assert before + lived(resumed_one, SCORES[when:]) == straight, kind
+        assert resumed_one.state_dict() == whole.state_dict(), kind
 
 
 @pytest.mark.parametrize("schedule", [cosine, one_cycle])
