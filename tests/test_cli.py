@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import refusal, run
 from huggingface_hub import close_session
 from loopback_hub import LoopbackHub
 from PIL import Image
 
-from hubmodels import DistilledRenderer, cli
+from hubmodels import DistilledRenderer
 from hubmodels.distill.model import DistilledRendererConfig
 
 TINY = DistilledRendererConfig(
@@ -50,24 +51,6 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Non
     """Commands run in an empty folder, with the small model as the released one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODEL", str(weights))
-
-
-def run(*arguments: str) -> None:
-    """The command in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["hubmodels", *arguments])
-        cli.main()
-
-
-def refusal(*arguments: str) -> str:
-    """What goes to stderr. A string that Python is left with is printed there, and the exit code is 1."""
-    here = sorted(Path().rglob("*"))
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    line = stop.value.code
-    assert isinstance(line, str) and line.startswith("hubmodels: ") and "\n" not in line, line
-    assert sorted(Path().rglob("*")) == here, "something half-written is left"
-    return line
 
 
 def pixels(file: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import refusal, run
 from PIL import Image
 
 from datasets_builders import neuropbr as builder
@@ -47,23 +48,6 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Non
     monkeypatch.setattr(report, "TYPICAL", 4)
 
 
-def run(*arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["hubmodels", "eval", "neuropbr", *arguments])
-        cli.main()
-
-
-def refusal(*arguments: str) -> str:
-    """The one line that goes to stderr; no file was made."""
-    here = sorted(Path().rglob("*"))
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    line = stop.value.code
-    assert isinstance(line, str) and line.startswith("hubmodels: ") and "\n" not in line, line
-    assert sorted(Path().rglob("*")) == here
-    return line
-
-
 def test_made_up_and_real_materials_are_reported_apart(
     weights: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,8 +56,21 @@ def test_made_up_and_real_materials_are_reported_apart(
     Path("run/config.json").write_text(json.dumps({"run": {"batch_size": 6}}))
     Path("run/command.txt").write_text("train_scripts/neuropbr.py --run.out runs/neuropbr\n")
     Path("run/log.jsonl").write_text(json.dumps({"step": 6000, "seconds": 7200.0, "threads": 1}) + "\n")
-    small = ["--rows", "2", "--size", "32"]
-    run("--weights", "mine", "--report", "new/report.json", "--data", str(data), "--run", "run", *small, "--card")
+    small = ["--rows", "2", "--size", "32", "--data", str(data)]
+    run(
+        "eval",
+        "neuropbr",
+        "--weights",
+        "mine",
+        "--report",
+        "new/report.json",
+        "--data",
+        str(data),
+        "--run",
+        "run",
+        *small,
+        "--card",
+    )
 
     result = json.loads(Path("new/report.json").read_text())
     made, real = result["groups"]["procedural"], result["groups"]["real"]
@@ -99,11 +96,11 @@ def test_made_up_and_real_materials_are_reported_apart(
 
 
 def test_without_real_materials_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    run("--rows", "2", "--size", "32")
+    run("eval", "neuropbr", "--rows", "2", "--size", "32")
     assert [*json.loads(Path("report.json").read_text())["groups"]] == ["procedural"]
     assert "Real materials were not measured" in capsys.readouterr().out
     first = Path("report.json").read_bytes()
-    run("--rows", "2", "--size", "32")
+    run("eval", "neuropbr", "--rows", "2", "--size", "32")
     assert Path("report.json").read_bytes() == first
 
 
@@ -119,7 +116,7 @@ def test_without_real_materials_it_says_so(capsys: pytest.CaptureFixture[str]) -
     ],
 )
 def test_a_wrong_evaluation_is_explained(options: list[str], words: str) -> None:
-    assert words in refusal(*options)
+    assert words in refusal("eval", "neuropbr", *options)
 
 
 def test_a_size_is_no_option_of_distill(monkeypatch: pytest.MonkeyPatch) -> None:

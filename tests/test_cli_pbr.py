@@ -4,16 +4,15 @@ import json
 import re
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import refusal, run
 from PIL import Image
 
-from hubmodels import cli
 from hubmodels.neuropbr.export import load_material
 from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
 from hubmodels.neuropbr.predict import predict, read_photo
@@ -44,28 +43,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Non
         coarse.resize((64, 48), Image.Resampling.BICUBIC).save(f"{name}.png")
 
 
-def run(*arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["hubmodels", "pbr", *arguments])
-        cli.main()
-
-
-def refusal(*arguments: str) -> str:
-    """The one line that goes to stderr, exit code 1; no file was made or changed."""
-    here = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    line = stop.value.code
-    assert isinstance(line, str) and line.startswith("hubmodels: ") and "\n" not in line, line
-    assert {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")} == here
-    return line
-
-
 # --- what it makes
 
 
 def test_photos_become_a_material(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(
+        "pbr",
         "a.png",
         "b.png",
         "c.png",
@@ -97,11 +80,12 @@ def test_photos_become_a_material(weights: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_corners_options_and_a_second_run_into_the_same_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    run("a.png", "-o", "m", "--size", "32")
+    run("pbr", "a.png", "-o", "m", "--size", "32")
     Path("m/note.txt").write_text("mine")
     assert Path("m/sweep.gif").exists()
     capsys.readouterr()
     run(
+        "pbr",
         "a.png",
         "b.png",
         "--corners",
@@ -125,12 +109,12 @@ def test_corners_options_and_a_second_run_into_the_same_folder(capsys: pytest.Ca
     assert Path("m/note.txt").read_text() == "mine"
     assert not Path("m/report.html").exists() and not Path("m/sweep.gif").exists(), "of the maps before"
     assert "dB before refining" in said and said.index("dB before") < said.index("wrote")
-    run("a.png", "--corners=-5,-5 70,0 70,50 -5,50", "-o", "outside", "--size", "32", "--aspect", "0.5")
+    run("pbr", "a.png", "--corners=-5,-5 70,0 70,50 -5,50", "-o", "outside", "--size", "32", "--aspect", "0.5")
     assert Image.open("outside/albedo.png").size == (32, 16)
 
 
 def test_the_validator_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
-    run("a.png", "-o", "m", "--size", "32")  # the metallic of these weights is a half
+    run("pbr", "a.png", "-o", "m", "--size", "32")  # the metallic of these weights is a half
     assert "fail: 100% of the surface is neither metal nor dielectric" in capsys.readouterr().out
 
 
@@ -142,16 +126,16 @@ def test_photos_of_all_kinds_are_taken() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open("a.png").save("turned.jpg", exif=exif)
-    run("grey.png", "deep.png", "alpha.png", "-o", "m", "--size", "32")
-    run("turned.jpg", "-o", "turned", "--size", "32")
+    run("pbr", "grey.png", "deep.png", "alpha.png", "-o", "m", "--size", "32")
+    run("pbr", "turned.jpg", "-o", "turned", "--size", "32")
     assert Image.open("turned/albedo.png").size == (24, 32), "held upright as its EXIF says"
 
 
 def test_weights_may_be_named(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL", "nowhere/at/all")
-    run("a.png", "-o", "m", "--size", "32", "--weights", str(weights))
+    run("pbr", "a.png", "-o", "m", "--size", "32", "--weights", str(weights))
     assert Path("m/material.glb").exists()
-    assert "neither a folder here nor" in refusal("a.png", "-o", "n", "--size", "32")
+    assert "neither a folder here nor" in refusal("pbr", "a.png", "-o", "n", "--size", "32")
 
 
 # --- what it answers
@@ -192,7 +176,7 @@ def test_photos_that_cannot_be_taken_are_named() -> None:
         ("bomb.png", "too many pixels"),
         ("large.png", "9000 x 9000"),
     ]:
-        line = refusal("a.png", name, "-o", "m")
+        line = refusal("pbr", "a.png", name, "-o", "m")
         assert name in line and words in line
 
 
@@ -217,11 +201,11 @@ def test_photos_that_cannot_be_taken_are_named() -> None:
     ],
 )
 def test_a_wrong_option_is_explained(arguments: list[str], words: str) -> None:
-    assert words in refusal(*arguments, "-o", "m")
+    assert words in refusal("pbr", *arguments, "-o", "m")
 
 
 def test_a_folder_of_something_else_stays_as_it_is() -> None:
     Path("photos").mkdir()
     Path("photos/holiday.jpg").write_text("dear")
-    assert "photos is not a material that was saved here" in refusal("a.png", "-o", "photos")
-    assert "a.png is not a material" in refusal("a.png", "-o", "a.png")
+    assert "photos is not a material that was saved here" in refusal("pbr", "a.png", "-o", "photos")
+    assert "a.png is not a material" in refusal("pbr", "a.png", "-o", "a.png")

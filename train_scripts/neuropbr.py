@@ -82,7 +82,7 @@ class Config:
     """Photos of a crop, at most; each crop has from one up to these."""
     dirty: float = 0.25
     """Share of dirty photos in curriculum 1 where materials are made up."""
-    echo: int = 4
+    echo: int = 6
     """Rows that a made-up capture serves, as other crops, turned, with other of its photos."""
     workers: int = 1
     """Processes that make crops and photograph them."""

@@ -51,6 +51,7 @@ def capture(
     dirt: Dirt | None = None,
     panorama: Tensor | None = None,
     supersample: int = 2,
+    sky: int = light.SKY_LIGHTS,
 ) -> list[Shot]:
     """Photos of one material.
 
@@ -61,12 +62,17 @@ def capture(
         dirt: what lies on the surface and between; None is clean.
         panorama: linear radiance (3, He, We) of the room; None makes up a sky and lamps.
         supersample: shading samples a side of each texel.
+        sky: lights that a made-up sky consists of.
     """
     material = {name: maps[name][None] for name in ("albedo", "roughness", "metallic", "normal")}
     height, width = maps["albedo"].shape[-2:]
     turn = float(torch.rand((), generator=_random(seed, 0)))
     dirt = dirt or Dirt()
-    room = light.room_lights(_random(seed, 0)) if panorama is None else light.environment(panorama, 256, 6.2832 * turn)
+    room = (
+        light.room_lights(_random(seed, 0), sky)
+        if panorama is None
+        else light.environment(panorama, 256, 6.2832 * turn)
+    )
     shots = []
     for number in range(views):
         draw = _random(seed, number + 1)

@@ -174,6 +174,9 @@ class NeuroPBR(
             views, seen = flat.unflatten(0, (batch, count)), inside.unflatten(0, (batch, count)).to(views.dtype)
         if valid is not None:
             seen = seen * (valid.view(batch, count, 1, 1, 1) if valid.ndim == 2 else valid)
+            used = seen.amax((0, 2, 3, 4)) > 0  # what only fills up the batch is not worth the time
+            if used.any() and not used.all():
+                views, seen = views[:, used], seen[:, used]
         return views * seen, seen
 
     def _encoded(self, views: Tensor, seen: Tensor) -> list[Tensor]:

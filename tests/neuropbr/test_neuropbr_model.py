@@ -4,23 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from loud import TINY, network
 from torch import Tensor
 
 from hubmodels.neuropbr.cameras import from_corners
 from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig, average, fuse
-
-TINY = NeuroPBRConfig(channels=8, growth=1.5, levels=3, summary=16, heads=2, depth=1, tokens=2)
-
-
-def network(config: NeuroPBRConfig = TINY) -> NeuroPBR:
-    """With weights loud enough that nothing is as it was at the start."""
-    torch.manual_seed(0)
-    model = NeuroPBR(config).eval()
-    with torch.no_grad():
-        for name, one in model.named_parameters():
-            if one.ndim > 1 and not one.any() or name.startswith("decoder.head"):
-                one.normal_(0, 0.2)
-    return model
 
 
 def photos(batch: int = 2, views: int = 3, height: int = 24, width: int = 32) -> Tensor:

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from loud import network
 from PIL import Image
 from torch import Tensor, nn
 
 from hubmodels.images import from_unit, to_pil, to_uint8
 from hubmodels.neuropbr.cameras import homography, photograph, random_camera, rectify
-from hubmodels.neuropbr.model import Maps, NeuroPBR, NeuroPBRConfig, average
+from hubmodels.neuropbr.model import Maps, NeuroPBRConfig, average
 from hubmodels.neuropbr.predict import aligned, predict, read_photo, shrunk
-
-TINY = NeuroPBRConfig(channels=8, growth=1.5, levels=3, summary=16, heads=2, depth=1, tokens=2)
 
 
 class Through(nn.Module):
@@ -33,17 +32,6 @@ class Through(nn.Module):
         photo = average(views, valid)
         slope = torch.cat([photo[:, :2] - 0.5, torch.ones_like(photo[:, :1])], 1)
         return {"albedo": photo, "roughness": photo[:, :1], "normal": F.normalize(slope, dim=1)}
-
-
-def network(config: NeuroPBRConfig = TINY) -> NeuroPBR:
-    """With weights loud enough that nothing is as it was at the start."""
-    torch.manual_seed(0)
-    model = NeuroPBR(config).eval()
-    with torch.no_grad():
-        for name, one in model.named_parameters():
-            if one.ndim > 1 and not one.any() or name.startswith("decoder.head"):
-                one.normal_(0, 0.1)
-    return model
 
 
 def noise(height: int, width: int, seed: int = 0) -> Tensor:
@@ -85,7 +73,7 @@ def test_pixels_come_through_tiles_as_they_were(size: tuple[int, int], wrap: boo
 
 def test_a_tile_of_the_network_is_a_part_of_the_whole() -> None:
     """Where no border is in sight, a network in tiles, each of which sees enough, equals the network at once."""
-    model, photos = network(), [noise(240, 336, seed) for seed in range(2)]
+    model, photos = network(scale=0.1), [noise(240, 336, seed) for seed in range(2)]
     views = torch.stack(photos)[None] / 255
     with torch.no_grad():
         whole = model(views, summary=model.summarise(views))
@@ -102,19 +90,20 @@ def test_a_constant_and_a_ramp_stay_so_across_tiles(picture: Tensor) -> None:
     through and with a network: that of the released shape, none of whose tiles sees as far as it could."""
     straight = predict(Through(), [picture], size=384, tile=256)  # pyright: ignore
     assert (straight["albedo"][0] - picture).abs().max() < 1e-4
-    for model in (network(), network(NeuroPBRConfig())):
+    for model in (network(scale=0.1), network(NeuroPBRConfig(), 0.1)):
         maps = predict(model, [picture], size=384, tile=256)
         at_once = predict(model, [picture], size=384, tile=512)
         for name in maps:
             for dim in (2, 3):
                 # of whole lines, so that the pattern of what is upsampled does not hide a seam
                 steps, expected = (m[name].mean(5 - dim).diff(dim=-1).abs().amax((0, 1)) for m in (maps, at_once))
-                assert steps[8:-8].max() < expected[8:-8].max() * 1.3 + 1e-3, (name, dim)
+                # less than a level of 8 bits is no step
+                assert steps[8:-8].max() < expected[8:-8].max() * 1.3 + 1 / 255, (name, dim)
 
 
 def test_the_border_is_no_darker_and_no_rougher_than_the_rest() -> None:
     """What lies beyond the border is a mirror image: a network meets no edge there."""
-    maps = predict(network(), [torch.full((3, 96, 96), 0.6)], size=96, overlap=64)
+    maps = predict(network(scale=0.1), [torch.full((3, 96, 96), 0.6)], size=96, overlap=64)
     for one in maps.values():
         assert (one - one[..., 40:56, 40:56].mean((2, 3), keepdim=True)).abs().max() < 0.02
 
@@ -125,7 +114,7 @@ def test_the_border_is_no_darker_and_no_rougher_than_the_rest() -> None:
 @pytest.mark.parametrize("tile", [128, 512])
 def test_wrapping_moves_with_the_picture(tile: int) -> None:
     """Maps of a picture that was moved around are the maps, moved around: there is no first pixel."""
-    model, photo = network(), to_uint8(from_unit(waves(256, 256, 3)))
+    model, photo = network(scale=0.1), to_uint8(from_unit(waves(256, 256, 3)))
     still = predict(model, [photo], size=256, tile=tile, wrap=True)
     moved = predict(model, [photo.roll((96, 32), (1, 2))], size=256, tile=tile, wrap=True)
     for name, one in moved.items():
@@ -134,7 +123,7 @@ def test_wrapping_moves_with_the_picture(tile: int) -> None:
 
 
 def test_opposite_edges_meet_only_where_they_shall() -> None:
-    model, photo = network(), to_uint8(from_unit(waves(256, 256, 3)))
+    model, photo = network(scale=0.1), to_uint8(from_unit(waves(256, 256, 3)))
 
     def seam(wrap: bool) -> float:
         maps = predict(model, [photo], size=256, tile=128, wrap=wrap)
@@ -176,7 +165,7 @@ def test_where_a_photo_ends_it_is_not_seen() -> None:
     assert seen[..., :16].all() and not seen[..., 16:].any()
     far = torch.tensor([[[1.0, 0, 9], [0, 1, 0], [0, 0, 1]]])
     with pytest.raises(ValueError, match="no photo shows any of the texture"):
-        predict(network(), [noise(40, 40)], far, 64)
+        predict(network(scale=0.1), [noise(40, 40)], far, 64)
 
 
 def test_photos_much_finer_than_the_texture_are_averaged() -> None:
@@ -190,14 +179,14 @@ def test_photos_much_finer_than_the_texture_are_averaged() -> None:
 
 
 def test_levels_and_floats_are_the_same_photo() -> None:
-    model, levels = network(), noise(64, 64)
+    model, levels = network(scale=0.1), noise(64, 64)
     floats = predict(model, [levels.float() / 255], size=64)
     for name, one in predict(model, [levels], size=64).items():
         assert torch.equal(one, floats[name])
 
 
 def test_the_method_of_the_model_is_this_and_leaves_it_as_it_was() -> None:
-    model, photos = network().train(), [noise(48, 64), noise(90, 70, 1)]
+    model, photos = network(scale=0.1).train(), [noise(48, 64), noise(90, 70, 1)]
     maps = model.predict(photos)
     assert model.training and maps["albedo"].shape == (1, 3, 48, 64) and not maps["albedo"].is_inference()
     for name, one in predict(model.eval(), photos, size=(48, 64)).items():
@@ -263,14 +252,14 @@ def test_what_cannot_be_is_one_line(
     photos: list[Tensor], matrices: Tensor | None, size: int | tuple[int, int], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words) as refusal:
-        predict(network(), photos, matrices, size)
+        predict(network(scale=0.1), photos, matrices, size)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(100, 32), (48, 32), (128, 0), (128, 96), (128, 40)])
 def test_tiles_that_do_not_fit_are_refused(tile: int, overlap: int) -> None:
     with pytest.raises(ValueError, match=f"got {tile}, {overlap}"):
-        predict(network(), [noise(16, 16)], size=64, tile=tile, overlap=overlap)
+        predict(network(scale=0.1), [noise(16, 16)], size=64, tile=tile, overlap=overlap)
 
 
 # --- files
