@@ -412,7 +412,9 @@ def test_private_and_gated(hub: LoopbackHub, model: Tiny, cache: Path) -> None:
     assert_equal(model, Tiny.from_pretrained("org/tiny", cache_dir=cache))
 
 
-def test_a_repository_that_is_not_there(hub: LoopbackHub, cache: Path) -> None:
+def test_a_repository_that_is_not_there(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.mkdir(exist_ok=True)
+    monkeypatch.chdir(cache)
     with refused("org/nothing is neither a folder here nor a repository on the Hub that you may see"):
         Tiny.from_pretrained("org/nothing", cache_dir=cache)
     for name in ("a/b/c", "../x", "a b"):

@@ -76,7 +76,7 @@ class Config:
     """Photos that are 0 clean, 1 clean and dirty as they come, 2 dirty only."""
     rows: int = 1_000_000
     """Different crops of materials to train on."""
-    size: int = 128
+    size: int = 64
     """Side of a crop in pixels."""
     views: int = 3
     """Photos of a crop, at most; each crop has from one up to these."""
@@ -88,11 +88,11 @@ class Config:
     """Processes that make crops and photograph them."""
     start: str = ""
     """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Peak of the schedule."""
     schedule: Literal["cosine", "step", "plateau", "none"] = "cosine"
     """Of both learning rates, after the warm-up."""
-    warmup: float = 0.05
+    warmup: float = 0.02
     """Share of the steps in which the rates rise."""
     floor: float = 0.01
     """Of cosine: what is left of the peak at the end."""
@@ -115,7 +115,7 @@ class Config:
     gan: Gan = field(default_factory=Gan)
     model: NeuroPBRConfig = field(default_factory=NeuroPBRConfig)
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(out="runs/neuropbr", steps=6000, batch_size=6, save_every=250)
+        default_factory=lambda: RunConfig(out="runs/neuropbr", steps=14_000, batch_size=12, ema=0.998, save_every=250)
     )
 
     def __post_init__(self) -> None:
@@ -238,17 +238,17 @@ def presets() -> dict[Preset, Config]:
     plain = Config()
     resnet18 = NeuroPBRConfig("resnet18", summary=256, depth=2, heads=16)
     resnet50 = replace(resnet18, encoder="resnet50", depth=4, summary=512)
-    hard = Gan(weight=0.05)
+    hard, documented = Gan(weight=0.05), Weights(normal=0.5)
 
     def preset(
-        model: NeuroPBRConfig, steps: int, loss: Weights, gan: Gan = plain.gan, lr: float = 2e-4, size: int = plain.size
+        model: NeuroPBRConfig, steps: int, loss: Weights, gan: Gan = plain.gan, lr: float = 2e-4, size: int = 128
     ) -> Config:
         run = replace(plain.run, steps=steps, batch_size=2)
         return replace(plain, model=model, loss=loss, gan=gan, lr=lr, size=size, run=run)
 
     some: dict[Preset, Config] = {
         "default": plain,
-        "quick_test": preset(resnet18, 200, Weights()),
+        "quick_test": preset(resnet18, 200, documented),
         "lightweight": preset(resnet50, 100_000, Weights(ssim=0.5, normal=0.7)),
         "high_quality": preset(
             replace(resnet50, encoder="resnet101", stride=2, depth=6),
@@ -257,7 +257,7 @@ def presets() -> dict[Preset, Config]:
             replace(hard, weight=0.1, start=10_000),
             1e-4,
         ),
-        "fast_iteration": preset(replace(resnet18, stride=2), 50_000, Weights(), replace(hard, start=5000)),
+        "fast_iteration": preset(replace(resnet18, stride=2), 50_000, documented, replace(hard, start=5000)),
         "normal_focused": preset(
             replace(resnet50, stride=2),
             150_000,
@@ -269,7 +269,7 @@ def presets() -> dict[Preset, Config]:
         "seed": preset(
             NeuroPBRConfig("resnet50", summary=2048, heads=32, depth=4, dropout=0.1),
             100_000,
-            Weights(),
+            documented,
             replace(hard, start=5000, layers=6),
             size=256,  # its discriminator looks at patches of 574 pixels
         ),

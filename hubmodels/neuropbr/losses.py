@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hubmodels.images import linear_to_srgb
 from hubmodels.neuropbr.lights import Lights
 from hubmodels.neuropbr.model import Maps
 from hubmodels.neuropbr.shading import shade
@@ -27,16 +28,20 @@ class Weights:
     normal_map: float = 1.0
     ssim: float = 0.3
     """Of 1 - SSIM of albedo."""
-    normal: float = 0.5
-    """Of 1 - cos of the angle between normals."""
+    normal: float = 4.0
+    """Of 1 - cos of the angle between normals; it asks for their mean where several are likely, an absolute difference
+    for flat ones."""
     render: float = 1.0
     """Of the difference of log radiance under random and mirrored lights."""
+    picture: float = 5.0
+    """Of the squared difference of the pictures, as seen on a screen, under the same lights."""
 
 
 def terms(
     weights: Weights, prediction: Maps, target: Maps, configurations: list[tuple[Lights, Tensor]]
 ) -> dict[str, Tensor]:
     """The weighted terms of the loss; `configurations` are those of `rerendered`."""
+    radiance, picture = rerendered(prediction, target, configurations)
     return {
         "albedo": weights.l1 * weights.albedo * absolute(prediction["albedo"], target["albedo"]),
         "roughness": weights.l1 * weights.roughness * absolute(prediction["roughness"], target["roughness"]),
@@ -44,7 +49,8 @@ def terms(
         "normal_map": weights.l1 * weights.normal_map * absolute(prediction["normal"], target["normal"]),
         "ssim": weights.ssim * dissimilar(prediction["albedo"], target["albedo"]),
         "normal": weights.normal * angular(prediction["normal"], target["normal"]),
-        "render": weights.render * rerendered(prediction, target, configurations),
+        "render": weights.render * radiance,
+        "picture": weights.picture * picture,
     }
 
 
@@ -90,17 +96,20 @@ def dissimilar(prediction: Tensor, target: Tensor) -> Tensor:
     return 1 - (similarity / ((a * a + b * b + 1e-4) * (aa - a * a + bb - b * b + 9e-4))).mean()
 
 
-def rerendered(prediction: Maps, target: Maps, configurations: list[tuple[Lights, Tensor]]) -> Tensor:
-    """Mean absolute difference of log radiance, as both materials look under some lights and from some places.
+def rerendered(prediction: Maps, target: Maps, configurations: list[tuple[Lights, Tensor]]) -> tuple[Tensor, Tensor]:
+    """How unlike both materials look under some lights and from some places.
 
     Deschaintre et al. 2018 (arXiv 1810.09718), section 4.2: maps may differ where it does not show, and small
-    differences that show count. The logarithm, of radiance + 0.1, keeps highlights from deciding everything.
+    differences that show count. The logarithm, of radiance + 0.1, keeps highlights from deciding everything. An
+    absolute difference asks for the likeliest of several materials, a squared one for their mean.
 
     Args:
         configurations: lights and the place of the eye (B, 3), as `shade` takes them.
+
+    Returns:
+        Mean absolute difference of log radiance; mean squared difference of sRGB pictures in [0, 1].
     """
-    terms = [
-        ((shade(prediction, lights, eye) + 0.1).log() - (shade(target, lights, eye) + 0.1).log()).abs().mean()
-        for lights, eye in configurations
-    ]
-    return torch.stack(terms).mean()
+    pairs = [(shade(prediction, lights, eye), shade(target, lights, eye)) for lights, eye in configurations]
+    radiance = [((a + 0.1).log() - (b + 0.1).log()).abs().mean() for a, b in pairs]
+    picture = [F.mse_loss(linear_to_srgb(a.clamp(0, 1)), linear_to_srgb(b.clamp(0, 1))) for a, b in pairs]
+    return torch.stack(radiance).mean(), torch.stack(picture).mean()

@@ -61,7 +61,9 @@ class RunConfig:
 def write_config(config: Any, folder: Path) -> None:
     """Write `config.json` into the folder: every value the run used, defaults too."""
     text = json.dumps(asdict(config), indent=2, default=Path.__fspath__)  # a Path is all that JSON may lack
-    (folder / "config.json").write_text(text + "\n")
+    scratch = folder / "config.json.tmp"  # another process may be reading, or this one be killed
+    scratch.write_text(text + "\n")
+    scratch.replace(folder / "config.json")
 
 
 def load_config(cls: type[C], folder: str | Path) -> C:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 
+from hubmodels.images import linear_to_srgb
 from hubmodels.neuropbr.data import MAPS
 from hubmodels.neuropbr.discriminator import (
     Discriminator,
@@ -16,9 +17,10 @@ from hubmodels.neuropbr.discriminator import (
     generator_loss,
     gradient_penalty,
 )
-from hubmodels.neuropbr.lights import rendering_configurations
+from hubmodels.neuropbr.lights import directional, rendering_configurations
 from hubmodels.neuropbr.losses import Weights, absolute, angular, balanced, dissimilar, rerendered, terms
 from hubmodels.neuropbr.procedural import make
+from hubmodels.neuropbr.shading import shade
 
 
 def test_absolute_and_angular() -> None:
@@ -61,13 +63,29 @@ def test_dissimilar_is_one_minus_ssim_of_scikit_image() -> None:
 def test_rerendered_sees_what_shows_and_has_gradients_for_every_map() -> None:
     true = {name: make(4, 24).maps[name][None] for name in MAPS}
     seen = rendering_configurations(torch.Generator().manual_seed(0), 1)
-    assert float(rerendered(true, true, seen)) == 0
+    assert [float(one) for one in rerendered(true, true, seen)] == [0, 0]
     for name in MAPS:
         moved = F.normalize(true[name] + 0.3, dim=1) if name == "normal" else (true[name] * 0.5 + 0.3)
-        made = {**true, name: moved.clone().requires_grad_()}
-        loss = rerendered(made, true, seen)
-        loss.backward()
-        assert loss > 1e-3 and made[name].grad.abs().max() > 0, name
+        for number, least in ((0, 1e-3), (1, 1e-5)):
+            made = {**true, name: moved.clone().requires_grad_()}
+            loss = rerendered(made, true, seen)[number]
+            loss.backward()
+            assert loss > least and made[name].grad.abs().max() > 0, name
+
+
+def test_the_picture_of_a_matt_plane_in_closed_form() -> None:
+    """Under a lamp straight above, far away, a rough dark plane shows its albedo and what it reflects of the lamp."""
+    plane = {name: torch.full((1, channels, 4, 4), 0.5) for name, channels in zip(MAPS, (3, 1, 1, 3), strict=True)}
+    plane |= {"normal": torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 4, 4)}
+    other = plane | {"albedo": torch.full((1, 3, 4, 4), 0.6)}
+    up = torch.tensor([[[0.0, 0, 1]]])
+    seen = [(directional(up, torch.full((1, 1, 3), strength)), up.view(1, 3, 1, 1)) for strength in (1.0, 2.0)]
+    squared = [
+        (linear_to_srgb(shade(plane, *one).clamp(0, 1)) - linear_to_srgb(shade(other, *one).clamp(0, 1))).square()
+        for one in seen
+    ]
+    expected = torch.stack(squared).mean()
+    torch.testing.assert_close(rerendered(plane, other, seen)[1], expected)
 
 
 def test_gan_losses_in_closed_form() -> None:
@@ -137,7 +155,7 @@ def test_terms_are_weighted_one_by_one() -> None:
     lit = rendering_configurations(torch.Generator().manual_seed(0), 1, 1, 1)
     plain = terms(Weights(), made, batch, lit)
     names = {"albedo": "albedo", "roughness": "roughness", "metallic": "metallic", "normal_map": "normal_map"}
-    names |= {"ssim": "ssim", "normal": "normal", "render": "render"}
+    names |= {"ssim": "ssim", "normal": "normal", "render": "render", "picture": "picture"}
     assert set(plain) == set(names) and all(value > 0 for value in plain.values())
     for weight, term in names.items():
         changed = terms(replace(Weights(), **{weight: 3 * getattr(Weights(), weight)}), made, batch, lit)

@@ -248,7 +248,7 @@ def test_killed_and_resumed_it_ends_in_the_bits_of_a_straight_run(
 
 def test_two_micro_batches_of_one_make_the_step_of_a_batch_of_two(this: Any, tmp_path: Path) -> None:
     """Gradients of both networks; without the terms that are no means over the rows (balanced, lights drawn anew)."""
-    loss = Weights(metallic=0.0, render=0.0)
+    loss = Weights(metallic=0.0, render=0.0, picture=0.0)
     moments = []
     for name, batch_size, accumulate in (("whole", 2, 1), ("halves", 1, 2)):
         run = {"steps": 1, "batch_size": batch_size, "accumulate": accumulate, "clip": 0.0}
@@ -270,14 +270,22 @@ def test_two_micro_batches_of_one_make_the_step_of_a_batch_of_two(this: Any, tmp
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(this: Any, tmp_path: Path) -> None:
     """A GAN over two processes of one row against one of two rows; accelerate's launcher starts but one on CPUs."""
-    options = [*OPTIONS, "--loss.metallic=0", "--loss.render=0", "--run.steps=2", "--echo=1", "--gan.start=0"]
+    options = [
+        *OPTIONS,
+        "--loss.metallic=0",
+        "--loss.render=0",
+        "--loss.picture=0",
+        "--run.steps=2",
+        "--echo=1",
+        "--gan.start=0",
+    ]
     options += ["--run.batch-size=1", "--run.processes=2", "--run.out", str(tmp_path / "two")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(SCRIPT)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
     # its exit code means nothing on CPUs: now and then an interpreter aborts after all work is done
     done = subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert (tmp_path / "two" / "export" / "model.safetensors").exists(), done.stderr
-    loss = Weights(metallic=0.0, render=0.0)
+    loss = Weights(metallic=0.0, render=0.0, picture=0.0)
     one = config(this, tmp_path / "one", {"start": 0}, {"steps": 2, "ema": 0.999}, loss=loss, echo=1)
     this.main(replace(one, evaluate_every=1))
     for first, second in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
