@@ -376,7 +376,8 @@ class Finer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From coarse to fine.
+    """From coarse to fine; how long photos were exposed, how rough a material is and whether it is metal are mostly
+    the same all over it, so the summary has a say of its own.
 
     Albedo starts out as the average photo, the normal as flat, roughness and metallic as what the biases say.
     """
@@ -392,15 +393,19 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(channels[0], 3 + 1 + 1 + 2, 1)
         nn.init.normal_(self.head.weight, std=0.01)
         self.head.bias = nn.Parameter(torch.tensor([0.0, 0, 0, 0.4, -1.5, 0, 0]))
+        self.whole = nn.Linear(config.summary, 3 + 1 + 1)
+        nn.init.zeros_(self.whole.weight)
+        nn.init.zeros_(self.whole.bias)
 
     def forward(self, features: list[Tensor], photo: Tensor, summary: Tensor) -> Maps:
         x = self.coarse(features[-1], summary)
         for step, fused in zip(self.steps, reversed(features[:-1]), strict=True):
             x = through(step, self.recompute, x, fused, summary)
         albedo, roughness, metallic, slope = self.head(x).split([3, 1, 1, 2], 1)
+        brighter, rougher, metal = self.whole(summary)[..., None, None].split([3, 1, 1], 1)
         return {
-            "albedo": torch.sigmoid(torch.logit(photo.clamp(0.01, 0.99)) + albedo),
-            "roughness": torch.sigmoid(roughness),
-            "metallic": torch.sigmoid(metallic),
+            "albedo": torch.sigmoid(torch.logit(photo.clamp(0.01, 0.99)) + albedo + brighter),
+            "roughness": torch.sigmoid(roughness + rougher),
+            "metallic": torch.sigmoid(metallic + metal),
             "normal": F.normalize(F.pad(slope, (0, 0, 0, 0, 0, 1), value=1.0), dim=1),
         }
