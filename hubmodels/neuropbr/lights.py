@@ -188,6 +188,11 @@ def plane_irradiance(lights: Lights) -> Tensor:
     return (lights.color * cosine / distance.square()).sum(1)
 
 
+def luminance(color: Tensor) -> Tensor:
+    """(..., 3) linear RGB to (...)."""
+    return (color * color.new_tensor(LUMINANCE)).sum(-1)
+
+
 # --- samplers ---------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +227,7 @@ def flashed(lights: Lights, eye: Tensor, generator: Generator) -> Lights:
         lights: a batch of 1.
         eye: (3,) position of the camera.
     """
-    share = between(generator, 0.5, 4, 1)[0] * _luminance(plane_irradiance(lights)) / math.pi
+    share = between(generator, 0.5, 4, 1)[0] * luminance(plane_irradiance(lights)) / math.pi
     return join(lights, _exposed(flash(eye[None], _tint(generator, 1, 0.05))).scaled(share[:, None, None]))
 
 
@@ -287,11 +292,7 @@ def _sky(generator: Generator) -> Tensor:
 
 def _exposed(lights: Lights) -> Lights:
     """The same lights, scaled to a luminance of pi on the plane."""
-    return lights.scaled((math.pi / _luminance(plane_irradiance(lights)))[:, None, None])
-
-
-def _luminance(color: Tensor) -> Tensor:
-    return (color * color.new_tensor(LUMINANCE)).sum(-1)
+    return lights.scaled((math.pi / luminance(plane_irradiance(lights)))[:, None, None])
 
 
 def _hemisphere(generator: Generator, count: int, least: float) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hubmodels.images import from_unit, grid, linear_to_srgb, to_pil
 from hubmodels.neuropbr.export import Maps
-from hubmodels.neuropbr.lights import LUMINANCE, Lights, directional, environment, join, plane_irradiance, point
+from hubmodels.neuropbr.lights import Lights, directional, environment, join, luminance, plane_irradiance, point
 from hubmodels.neuropbr.predict import Progress, checked_photos, silent
 from hubmodels.neuropbr.refine import fitted, observed, rerender_psnr, rerendered, resized
 from hubmodels.neuropbr.shading import CHANNELS, shade
@@ -67,7 +67,7 @@ def studio() -> dict[str, Lights]:
         ),
         "window": environment(_window(), 36),
     }
-    return {name: one.scaled(math.pi / float(_luminance(plane_irradiance(one)))) for name, one in lamps.items()}
+    return {name: one.scaled(math.pi / float(luminance(plane_irradiance(one)))) for name, one in lamps.items()}
 
 
 def plane(maps: Maps, lights: Lights) -> Tensor:
@@ -100,7 +100,7 @@ def exposed_on_a_sphere(lights: Lights) -> Lights:
     far = _far(lights)
     normals = torch.cat([torch.stack([_toward(az, el) for az in range(0, 360, 15)]) for el in range(0, 91, 10)])
     cosines = torch.einsum("nc,blc->bnl", normals, far.position).clamp(min=0)
-    most = _luminance(torch.einsum("bnl,blc->bnc", cosines, far.color)).max()
+    most = luminance(torch.einsum("bnl,blc->bnc", cosines, far.color)).max()
     return far.scaled(BRIGHTEST / float(most))
 
 
@@ -113,7 +113,7 @@ def sweep(maps: Maps, frames: int = FRAMES) -> bytes:
     pictures = []
     for number in range(frames):
         lamp = point(_toward(360 * number / frames, math.degrees(LAMP_HEIGHT))[None, None] * 2.5, torch.ones(1, 1, 3))
-        lamp = lamp.scaled(0.85 * math.pi / float(_luminance(plane_irradiance(lamp))))
+        lamp = lamp.scaled(0.85 * math.pi / float(luminance(plane_irradiance(lamp))))
         pictures.append(linear_to_srgb((shade(maps, lamp, eye) + sky).clamp(0, 1)))
     whole = to_pil(from_unit(torch.cat(pictures[:: max(1, frames // 6)], 2)[0]))
     palette = whole.quantize(COLOURS, dither=Image.Dither.NONE)
@@ -157,10 +157,6 @@ def _far(lights: Lights) -> Lights:
     distance = lights.position.norm(dim=-1, keepdim=True)
     far = torch.zeros_like(lights.is_point)
     return Lights(lights.position / distance, far, lights.color / distance.square(), lights.radius)
-
-
-def _luminance(color: Tensor) -> Tensor:
-    return (color * color.new_tensor(LUMINANCE)).sum(-1)
 
 
 def _wrapped(maps: Maps, size: int) -> tuple[Maps, Tensor, Tensor]:
