@@ -57,12 +57,12 @@ def this() -> Any:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of thirty materials, clean and dirty."""
+    """A data set of sixty materials, clean and dirty ones in each split."""
     out = tmp_path_factory.mktemp("data") / "pbr"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builder, "TILES", 1)
         patch.setattr(builder, "TILE_PX", 16)
-        return builder.build(builder.Config(out, materials=30, size=32, views=2, dirty=0.4, workers=1))
+        return builder.build(builder.Config(out, materials=60, size=32, views=2, dirty=0.4, workers=1))
 
 
 def config(this: Any, out: Path, gan: dict[str, Any] | None = None, run: Any = None, **settings: Any) -> Any:
@@ -305,11 +305,7 @@ def test_it_learns_from_a_data_set(this: Any, tmp_path: Path, built: Path, curri
     crops = this.dataset(settings, 0, "train")
     assert len(crops) == sum(one in wanted for one in table["condition"]) > 0
     assert set(table["condition"]) == {"clean", "dirty"}
-    try:
-        this.main(settings)
-    except FileNotFoundError as error:  # the one or two materials of validation may all be of the other kind
-        assert "has no" in str(error) and "validation" in str(error)
-        return
+    this.main(settings)
     lines = log(tmp_path / "run")
     assert len(lines) == 2 and lines[0]["albedo"] > 0 and "rerender_psnr" in lines[1]
 
