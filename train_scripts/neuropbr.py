@@ -88,8 +88,8 @@ class Config:
     """Processes that make crops and photograph them."""
     start: str = ""
     """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
-    lr: float = 2e-3
-    """Peak of the schedule."""
+    lr: float = 5e-4
+    """Peak of the schedule. At 2e-3 the deep stages of the encoder die: see summary_spread."""
     schedule: Literal["cosine", "step", "plateau", "none"] = "cosine"
     """Of both learning rates, after the warm-up."""
     warmup: float = 0.02
@@ -102,7 +102,7 @@ class Config:
     """Of plateau: evaluations in a row without a new best."""
     fall: float = 0.1
     """Of step and plateau: what is left of the rate after a fall."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     """On matrices only."""
     checkpointing: bool = False
     """Compute inner values again on the way back: a third slower, several times less memory."""
@@ -150,7 +150,7 @@ def main(config: Config) -> None:
     for batch in run.batches(batches):
         photo = average(batch["views"], batch["seen"])
         with run.accumulate(model, *rest[:1]):
-            made = model(batch["views"], valid=batch["seen"])
+            made = model(batch["views"], valid=batch["seen"], toward=batch["toward"], light=True)
             lit = rendering_configurations(torch.Generator().manual_seed(config.run.seed + run.step), len(photo), 1, 2)
             parts = terms(config.loss, made, batch, [(light.to(run.device), eye.to(run.device)) for light, eye in lit])
             if judge and run.step >= config.gan.start:
@@ -222,7 +222,7 @@ def judgement(
 def sheet(network: NeuroPBR, batch: Batch) -> Tensor:
     """(3, H, W): a row for each of eight crops: its average photo, then each map as true, made, and how far off."""
     few = {name: part[:8] for name, part in batch.items()}
-    made = network(few["views"], valid=few["seen"])
+    made = network(few["views"], valid=few["seen"], toward=few["toward"])
     cells = [from_unit(average(few["views"], few["seen"]))]
     for name in MAPS:
         for maps in (few, made):

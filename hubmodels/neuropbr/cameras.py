@@ -27,6 +27,10 @@ USUAL_VIEW = math.radians(50)
 """Across the longer side of a photo, where the photo does not say."""
 LEAST_TILT_SINE = 0.1
 """Cameras tilted by less than 6 degrees do not say how wide their view is."""
+LEAST_HEIGHT = 0.1
+"""Of an eye above the texture: one that is found lower is a mistake of the clicks."""
+STRAIGHT = torch.tensor([0.0, 0, 1]).view(3, 1, 1)
+"""Towards an eye that is far above the texture."""
 CORNERS = "top-left, top-right, bottom-right, bottom-left"
 
 
@@ -174,6 +178,24 @@ def pose(matrix: Tensor, aspect: float = 1.0, photo_aspect: float = 1.0) -> tupl
     rotation = torch.cat([axes, torch.linalg.cross(axes[..., 0], axes[..., 1], dim=-1).unsqueeze(-1)], -1)
     translation = bare[..., 2] / lengths.mean(-1, keepdim=True)
     return -(rotation.mT @ translation.unsqueeze(-1)).squeeze(-1), focal
+
+
+def toward(matrix: Tensor, x: Tensor, y: Tensor, aspect: float = 1.0, photo_aspect: float = 1.0) -> Tensor:
+    """Unit vectors (..., 3, H, W) in the world from texels to the eye that `pose` finds.
+
+    Args:
+        matrix: (..., 3, 3) from texture to photo.
+        x: (W,) normalised texture coordinates of the texels' columns.
+        y: (H,) of the rows.
+        aspect: of the texture.
+        photo_aspect: of the photo.
+    """
+    eye, _ = pose(matrix, aspect, photo_aspect)
+    away = eye[..., None, None, :].repeat_interleave(len(y), -3).repeat_interleave(len(x), -2)
+    away[..., 0] -= x
+    away[..., 1] += aspect * y[:, None]
+    away[..., 2].clamp_(min=LEAST_HEIGHT)
+    return F.normalize(away, dim=-1).movedim(-1, -3)
 
 
 def project(matrix: Tensor, points: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from hubmodels.neuropbr.shading import shade_supersampled
 
 Maps = dict[str, Tensor]
 """(C, H, W) or (B, C, H, W) by name, as the package has them. Not that of model.py, which takes seconds to import."""
-FLASH = 0.6
-"""Share of the photos that are taken with the flash."""
+FLASH = 0.75
+"""Share of the photos that are taken with the flash, which is how to photograph a material."""
 STRIP = 2**16
 """Samples shaded at a time: as many as stay in the cache of a processor, which is three times as fast."""
 

@@ -1,10 +1,13 @@
 """Batches for `neuropbr`: materials made up on the spot and photographed, rectified, cut into crops.
 
-Batch: views (B, N, 3, S, S) sRGB in the texture's frame, seen (B, N, 1, S, S), and the maps (B, C, S, S).
+Batch: views (B, N, 3, S, S) sRGB in the texture's frame; seen (B, N, 1, S, S); toward (B, N, 3, S, S), unit vectors
+from texels to cameras; light (B, N, 3), the `mean_direction` of that of each photo, 0 where it is not known; and the
+maps (B, C, S, S).
 
 Which split a procedural material belongs to is decided by its number alone, for ever.
 """
 
+import json
 from hashlib import blake2b
 from typing import Any
 
@@ -14,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hubmodels.images import from_pil, linear_to_srgb, srgb_to_linear, to_unit
-from hubmodels.neuropbr.cameras import rectify
+from hubmodels.neuropbr.cameras import STRAIGHT, centres, rectify, toward
 from hubmodels.neuropbr.capture import Maps, capture
+from hubmodels.neuropbr.lights import Lights, mean_direction
 from hubmodels.neuropbr.photos import dirt
 from hubmodels.neuropbr.procedural import make
 
@@ -104,22 +108,28 @@ def varied(whole: Batch, size: int, count: int, draw: torch.Generator) -> Batch:
     kept = torch.randperm(views, generator=draw)
     down, across = (int(torch.randint(room - size + 1, (), generator=draw)) for room in whole["albedo"].shape[-2:])
     quarters, mirrored = (int(torch.randint(n, (), generator=draw)) for n in (4, 2))
-    part = {name: one[..., down : down + size, across : across + size] for name, one in whole.items()}
+    part = {
+        name: one if name == "light" else one[..., down : down + size, across : across + size]
+        for name, one in whole.items()
+    }
     part = turned(part, quarters, bool(mirrored))
-    seen = part["seen"][kept] * (torch.arange(views) < count).view(-1, 1, 1, 1)
-    return part | {"views": part["views"][kept] * seen, "seen": seen}
+    there = (torch.arange(views) < count).view(-1, 1, 1, 1)
+    seen, light = part["seen"][kept] * there, part["light"][kept] * there[:, 0, 0]
+    return part | {"views": part["views"][kept] * seen, "seen": seen, "toward": part["toward"][kept], "light": light}
 
 
 def turned(part: Batch, quarters: int, mirrored: bool) -> Batch:
-    """Square pictures (..., H, W) turned counterclockwise by quarters and then mirrored left to right, normals too."""
-    part = {name: one.rot90(quarters, (-2, -1)) for name, one in part.items()}
-    x, y, z = part["normal"].unbind(-3)
-    for _ in range(quarters % 4):
-        x, y = -y, x
+    """Square pictures (..., H, W) turned counterclockwise by quarters and then mirrored left to right; so are normals
+    and the directions of cameras and light."""
+    pictures = {name: one.rot90(quarters, (-2, -1)) for name, one in part.items() if name != "light"}
     if mirrored:
-        part = {name: one.flip(-1) for name, one in part.items()}
-        x, y, z = -x.flip(-1), y.flip(-1), z.flip(-1)
-    return part | {"normal": torch.stack([x, y, z], -3)}
+        pictures = {name: one.flip(-1) for name, one in pictures.items()}
+    for name, axis in (("normal", -3), ("toward", -3), ("light", -1)):
+        x, y, z = (part[name] if name == "light" else pictures[name]).unbind(axis)
+        for _ in range(quarters % 4):
+            x, y = -y, x
+        pictures[name] = torch.stack([-x if mirrored else x, y, z], axis)
+    return pictures
 
 
 def cropped(maps: Maps, size: int, draw: torch.Generator) -> Maps:
@@ -142,13 +152,16 @@ def photographed(maps: Maps, views: int, dirty: float, draw: torch.Generator, at
     shots = capture(maps, seed, count, round(size * 1.5), soil, supersample=1, sky=SKY)
     matrices = torch.stack([shot.homography for shot in shots])
     flat, seen = rectify(torch.stack([shot.photo for shot in shots]), matrices, size, size)
-    return filled_up(flat, seen, views) | {name: maps[name] for name in MAPS}
+    light = torch.cat([mean_direction(shot.lights) for shot in shots])
+    across = centres(size, matrices)
+    return filled_up(flat, seen, toward(matrices, across, across), light, views) | {name: maps[name] for name in MAPS}
 
 
-def filled_up(flat: Tensor, seen: Tensor, views: int) -> Batch:
-    """Rectified photos (n, 3, S, S) and where they see the surface, with black ones up to `views`."""
-    missing = (0, 0, 0, 0, 0, 0, 0, views - len(flat))
-    return {"views": F.pad(flat, missing), "seen": F.pad(seen.float(), missing)}
+def filled_up(flat: Tensor, seen: Tensor, eyes: Tensor, light: Tensor, views: int) -> Batch:
+    """Rectified photos (n, 3, S, S), where they see the surface, from where they do and whence they are lit, with black
+    ones up to `views`."""
+    parts = {"views": flat, "seen": seen.float(), "toward": eyes, "light": light}
+    return {name: F.pad(one, (0, 0) * (one.ndim - 1) + (0, views - len(flat))) for name, one in parts.items()}
 
 
 # --- built data sets --------------------------------------------------------------------------------------------
@@ -186,7 +199,7 @@ class Stored(Dataset):
         chosen = [row for row, condition in enumerate(table["condition"]) if condition in wanted]
         if not chosen:
             raise FileNotFoundError(f"{data} has no {wanted[0]} photos in {name}: take curriculum 1")
-        self.table = table.select(chosen).select_columns(["views", "homography", *MAPS])
+        self.table = table.select(chosen).select_columns(["views", "homography", "lights", *MAPS])
         self.rows, self.seed, self.size, self.views = rows or len(chosen), seed, size, views
 
     def __len__(self) -> int:
@@ -196,13 +209,15 @@ class Stored(Dataset):
         if not 0 <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
         draw = torch.Generator().manual_seed(self.seed * 2_000_003 + row)
-        photos, matrices, maps = decoded(self.table[row % len(self.table)])
+        stored = self.table[row % len(self.table)]
+        photos, matrices, maps = decoded(stored)
+        light = torch.zeros(len(photos), 3) if stored["lights"] is None else directions(stored["lights"])
         count = int(torch.randint(1, min(self.views, len(photos)) + 1, (), generator=draw))
         chosen = torch.randperm(len(photos), generator=draw)[:count].tolist()
         side = min(maps["albedo"].shape[-2:])
         if matrices is None:
             flat = torch.stack([resized(photos[n], self.size) for n in chosen])
-            part, seen = maps, torch.ones_like(flat[:, :1])
+            part, seen, eyes = maps, torch.ones_like(flat[:, :1]), STRAIGHT.expand_as(flat)
         elif side < self.size:
             raise ValueError(f"maps of {side} pixels have no crops of {self.size}: build the data with a larger --size")
         else:
@@ -212,7 +227,9 @@ class Stored(Dataset):
             fine = max(1, round(wide / self.size))
             pairs = [rectify(photos[n][None], matrices[n : n + 1] @ window, self.size, self.size, fine) for n in chosen]
             flat, seen = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return filled_up(flat, seen, self.views) | shrunk(part, self.size)
+            across, aspects = centres(self.size, flat), [photo.shape[1] / photo.shape[2] for photo in photos]
+            eyes = torch.stack([toward(matrices[n] @ window, across, across, 1.0, aspects[n]) for n in chosen])
+        return filled_up(flat, seen, eyes, light[chosen], self.views) | shrunk(part, self.size)
 
 
 def opened(data: str, split: str) -> Any:
@@ -230,7 +247,7 @@ def opened(data: str, split: str) -> Any:
             f"{data} has no {split} materials to read ({' '.join(str(error).split())}): build them with "
             f"python -m datasets_builders.neuropbr --out {data}"
         ) from error
-    missing = {"condition", "views", "homography", *MAPS} - set(table.column_names)
+    missing = {"condition", "views", "homography", "lights", *MAPS} - set(table.column_names)
     if missing:
         raise FileNotFoundError(f"{data} is no data set of materials: it has no {', '.join(sorted(missing))}")
     return table
@@ -242,6 +259,12 @@ def decoded(row: dict[str, Any]) -> tuple[list[Tensor], Tensor | None, Maps]:
     matrices = None if row["homography"] is None else torch.tensor(row["homography"])
     maps = {name: to_unit(from_pil(row[name]))[:channels] for name, channels in zip(MAPS, (3, 1, 1, 3), strict=True)}
     return photos, matrices, maps | {"normal": F.normalize(maps["normal"] * 2 - 1, dim=0)}
+
+
+def directions(lights: str) -> Tensor:
+    """(N, 3) from where the light of each photo comes, of the JSON that a row has of it."""
+    kept = [{name: torch.tensor(one[name]) for name in ("position", "is_point", "color")} for one in json.loads(lights)]
+    return torch.cat([mean_direction(Lights(**one)) for one in kept])
 
 
 def cut_out(maps: Maps, side: int, draw: torch.Generator) -> tuple[Maps, Tensor]:

@@ -188,6 +188,15 @@ def plane_irradiance(lights: Lights) -> Tensor:
     return (lights.color * cosine / distance.square()).sum(1)
 
 
+def mean_direction(lights: Lights) -> Tensor:
+    """(B, 3) from where the flat surface at the origin is lit: the mean of the unit vectors towards its lights, each by
+    the luminance it gives. Its length is 1 for a single light and less the more the light comes from everywhere."""
+    toward = F.normalize(lights.position, dim=-1)
+    distance = lights.position.norm(dim=-1)  # 1 for far lights
+    given = luminance(lights.color) * toward[..., 2].clamp(min=0) / distance.square()
+    return (toward * given[..., None]).sum(1) / given.sum(1, keepdim=True).clamp(min=1e-9)
+
+
 def luminance(color: Tensor) -> Tensor:
     """(..., 3) linear RGB to (...)."""
     return (color * color.new_tensor(LUMINANCE)).sum(-1)
@@ -218,7 +227,7 @@ def room_lights(generator: Generator, sky: int = SKY_LIGHTS) -> Lights:
 
 
 def flashed(lights: Lights, eye: Tensor, generator: Generator) -> Lights:
-    """The same with a phone's flash, which gives the plane from half to four times as much.
+    """The same with a phone's flash, which gives the plane from as much to sixteen times as much.
 
     A flash moves with the camera: photos with one are lit from other sides, which says more of relief and gloss than
     any number of photos in the light of the room.
@@ -227,7 +236,7 @@ def flashed(lights: Lights, eye: Tensor, generator: Generator) -> Lights:
         lights: a batch of 1.
         eye: (3,) position of the camera.
     """
-    share = between(generator, 0.5, 4, 1)[0] * luminance(plane_irradiance(lights)) / math.pi
+    share = 2 ** between(generator, 0, 4, 1)[0] * luminance(plane_irradiance(lights)) / math.pi
     return join(lights, _exposed(flash(eye[None], _tint(generator, 1, 0.05))).scaled(share[:, None, None]))
 
 

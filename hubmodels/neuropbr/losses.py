@@ -35,6 +35,9 @@ class Weights:
     """Of the difference of log radiance under random and mirrored lights."""
     picture: float = 5.0
     """Of the squared difference of the pictures, as seen on a screen, under the same lights."""
+    light: float = 1.0
+    """Of the squared distance between the vectors to where the light of each photo comes from. Normals follow from
+    shading only for one who knows the light."""
 
 
 def terms(
@@ -51,6 +54,7 @@ def terms(
         "normal": weights.normal * angular(prediction["normal"], target["normal"]),
         "render": weights.render * radiance,
         "picture": weights.picture * picture,
+        "light": weights.light * misplaced(prediction["light"], target["light"]),
     }
 
 
@@ -94,6 +98,12 @@ def dissimilar(prediction: Tensor, target: Tensor) -> Tensor:
     a, b, aa, bb, ab = local(stacked).chunk(5, 1)
     similarity = (2 * a * b + 1e-4) * (2 * (ab - a * b) + 9e-4)
     return 1 - (similarity / ((a * a + b * b + 1e-4) * (aa - a * a + bb - b * b + 9e-4))).mean()
+
+
+def misplaced(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared distance of light vectors (B, N, 3), over the photos whose light is known: the others have 0."""
+    known = target.square().sum(2) > 0
+    return ((prediction - target).square().sum(2) * known).sum() / known.sum().clamp(min=1)
 
 
 def rerendered(prediction: Maps, target: Maps, configurations: list[tuple[Lights, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,13 @@
 
     views (B, N, 3, H, W) --rectify--> views in the texture's frame, and where each has seen it
     each view --Encoder--> features at 1/1, 1/2, 1/4 ... of the size
-    features of all views --Fusion: mean, maximum, spread--> one set of features
-    coarsest features of all views, pooled --Summary, a transformer--> (B, S), what the material is as a whole
+    coarsest features of all views, pooled --Summary, a transformer--> what the material is as a whole, and each photo
+    features of all views, and what each photo is as a whole --Fusion--> one set of features
     features and summary --Decoder--> maps
 
 B batch, N views, C channels, S width of the summary. Photos are sRGB in [0, 1]. Maps: albedo (B, 3, H, W) sRGB-coded
 in [0, 1]; roughness and metallic (B, 1, H, W) linear in [0, 1]; normal (B, 3, H, W) unit vectors, x right, y up,
-z out of the surface and positive (OpenGL).
+z out of the surface and positive (OpenGL). A summary (B, 1 + N, S) is the material's, then those of its photos.
 
 Nothing but the summary looks further than its receptive field, and norms are over the channels of a pixel: a tile
 of a large picture, given the summary of the whole, gets the maps that the whole picture would have there.
@@ -24,11 +24,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hubmodels.hub import HubModel
-from hubmodels.neuropbr.cameras import rectify
+from hubmodels.neuropbr.cameras import STRAIGHT, centres, rectify
+from hubmodels.neuropbr.cameras import toward as directions
 
 Maps = dict[str, Tensor]
 WIDEST = 512
 """Channels of fused features, at most: a ResNet ends in 2,048, which views share and maps do not need."""
+INPUTS = 8
+"""Of an encoder: a photo's colours, whether it shows the texel, how far the camera leans to the right and up, and that
+times the brightness."""
+LEAK = 0.1
+"""Slope of activations below 0: with a slope of 0 whole stages died in training."""
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
@@ -84,8 +90,9 @@ class NeuroPBR(
         self.encoder = unet_encoder(config) if config.encoder == "unet" else resnet_encoder(config)
         channels = self.encoder.channels
         fused = [min(max(c, rounded(config.channels)), WIDEST) for c in channels]
-        self.fusions = nn.ModuleList(conv(3 * c, f, 1) for c, f in zip(channels, fused, strict=True))
         self.summary = Summary(channels[-1], config)
+        self.light = nn.Linear(config.summary, 3)
+        self.fusions = nn.ModuleList(Fusion(c, f, config.summary) for c, f in zip(channels, fused, strict=True))
         self.decoder = Decoder(fused, config)
         if config.freeze_backbone:
             self.encoder.requires_grad_(False)
@@ -100,6 +107,8 @@ class NeuroPBR(
         homography: Tensor | None = None,
         valid: Tensor | None = None,
         summary: Tensor | None = None,
+        toward: Tensor | None = None,
+        light: bool = False,
     ) -> Maps:
         """Maps in the texture's frame, as large as the views.
 
@@ -109,28 +118,45 @@ class NeuroPBR(
                 if the views lie in the texture's frame already.
             valid: (B, N) bool, false for photos that only fill up the batch; or (B, N, 1, H, W), 0 to 1, where a
                 view in the texture's frame has seen it.
-            summary: (B, S) of `summarise`, for a tile of a larger picture; None takes that of these views.
+            summary: (B, 1 + N, S) of `summarise`, for a tile of a larger picture; None takes that of these views.
+            toward: (B, N, 3, H, W) unit vectors from texels to the camera of each view in the texture's frame; None
+                takes those of the homographies, or a camera far above where there are none.
+            light: also say `light` (B, N, 3), from where the light of each photo comes (`lights.mean_direction`).
         """
-        views, seen = self._aligned(views, homography, valid)
-        views, seen, size = _padded(views, seen, self.encoder.strides[-1])
-        features = self._encoded(views, seen)
-        summary = self._summary(features, seen) if summary is None else summary
+        views, seen, toward = _aligned(views, homography, valid, toward)
+        used = _used(seen)
+        (views, seen, toward), size = _padded([one[:, used] for one in (views, seen, toward)], self.encoder.strides[-1])
+        features = self._encoded(views, seen, toward)
+        if summary is None:
+            whole = self._summary(features, seen, toward)
+        else:
+            whole = summary[:, F.pad(used, (1, 0), value=True)]
         weights = [
             F.interpolate(seen.flatten(0, 1), f.shape[-2:], mode="area").view(*seen.shape[:2], 1, *f.shape[-2:])
             for f in features
         ]
         fused = [
-            fusion(fuse(f.unflatten(0, seen.shape[:2]), w))
+            fusion(f.unflatten(0, seen.shape[:2]), w, whole[:, 1:])
             for fusion, f, w in zip(self.fusions, features, weights, strict=True)
         ]
-        maps = self.decoder(fused, average(views, seen), summary)
-        return {name: one[..., : size[0], : size[1]] for name, one in maps.items()}
+        maps = self.decoder(fused, average(views, seen), whole[:, 0])
+        maps = {name: one[..., : size[0], : size[1]] for name, one in maps.items()}
+        return maps | {"light": _spread(self.light(whole[:, 1:]), used)} if light else maps
 
-    def summarise(self, views: Tensor, homography: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-        """What the material is as a whole, (B, S): for the tiles of pictures that are too large to take at once."""
-        views, seen = self._aligned(views, homography, valid)
-        views, seen, _ = _padded(views, seen, self.encoder.strides[-1])
-        return self._summary(self._encoded(views, seen), seen)
+    def summarise(
+        self,
+        views: Tensor,
+        homography: Tensor | None = None,
+        valid: Tensor | None = None,
+        toward: Tensor | None = None,
+    ) -> Tensor:
+        """What the material and each photo are as a whole, (B, 1 + N, S): for tiles of pictures that are too large to
+        take at once."""
+        views, seen, toward = _aligned(views, homography, valid, toward)
+        used = _used(seen)
+        (views, seen, toward), _ = _padded([one[:, used] for one in (views, seen, toward)], self.encoder.strides[-1])
+        summary = self._summary(self._encoded(views, seen, toward), seen, toward)
+        return _spread(summary, F.pad(used, (1, 0), value=True))
 
     def predict(
         self,
@@ -163,38 +189,59 @@ class NeuroPBR(
         gradient checkpointing, a third slower and several times smaller."""
         self.encoder.recompute = self.decoder.recompute = wanted
 
-    def _aligned(self, views: Tensor, homography: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Views in the texture's frame and (B, N, 1, H, W), how far each has seen it."""
-        if views.ndim != 5 or views.shape[2] != 3:
-            raise ValueError(f"views must be (B, N, 3, H, W), got {tuple(views.shape)}")
-        batch, count, _, height, width = views.shape
-        seen = views.new_ones(batch, count, 1, height, width)
-        if homography is not None:
-            flat, inside = rectify(views.flatten(0, 1), homography.flatten(0, 1), height, width)
-            views, seen = flat.unflatten(0, (batch, count)), inside.unflatten(0, (batch, count)).to(views.dtype)
-        if valid is not None:
-            seen = seen * (valid.view(batch, count, 1, 1, 1) if valid.ndim == 2 else valid)
-            used = seen.amax((0, 2, 3, 4)) > 0  # what only fills up the batch is not worth the time
-            if used.any() and not used.all():
-                views, seen = views[:, used], seen[:, used]
-        return views * seen, seen
-
-    def _encoded(self, views: Tensor, seen: Tensor) -> list[Tensor]:
+    def _encoded(self, views: Tensor, seen: Tensor, toward: Tensor) -> list[Tensor]:
         """Features of each view, (B * N, C, h, w), fine to coarse."""
-        pixels = torch.cat([views, seen], 2).flatten(0, 1)
+        lean = toward[:, :, :2] * seen
+        # under a flash the light comes from the camera, and slopes show in the product
+        pixels = torch.cat([views, seen, lean, lean * views.mean(2, keepdim=True)], 2).flatten(0, 1)
         return self.encoder(pixels.contiguous(memory_format=torch.channels_last))
 
-    def _summary(self, features: list[Tensor], seen: Tensor) -> Tensor:
-        return self.summary(features[-1].unflatten(0, seen.shape[:2]), seen)
+    def _summary(self, features: list[Tensor], seen: Tensor, toward: Tensor) -> Tensor:
+        stand = (toward * seen).sum((3, 4)) / seen.sum((3, 4)).clamp(min=1)
+        return self.summary(features[-1].unflatten(0, seen.shape[:2]), seen, stand)
 
 
-def _padded(views: Tensor, seen: Tensor, multiple: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Sides that the coarsest features divide, by repeating the edge; and the size before."""
-    height, width = views.shape[-2:]
+def _aligned(
+    views: Tensor, homography: Tensor | None, valid: Tensor | None, toward: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Views in the texture's frame, (B, N, 1, H, W), how far each has seen it, and directions to the cameras."""
+    if views.ndim != 5 or views.shape[2] != 3:
+        raise ValueError(f"views must be (B, N, 3, H, W), got {tuple(views.shape)}")
+    batch, count, _, height, width = views.shape
+    seen = views.new_ones(batch, count, 1, height, width)
+    if toward is None and homography is None:
+        toward = STRAIGHT.to(views).expand_as(views)
+    elif toward is None:
+        x, y = (centres(side, views) for side in (width, height))
+        toward = directions(homography, x, y, height / width, height / width)
+    if homography is not None:
+        flat, inside = rectify(views.flatten(0, 1), homography.flatten(0, 1), height, width)
+        views, seen = flat.unflatten(0, (batch, count)), inside.unflatten(0, (batch, count)).to(views.dtype)
+    if valid is not None:
+        seen = seen * (valid.view(batch, count, 1, 1, 1) if valid.ndim == 2 else valid)
+    return views * seen, seen, toward
+
+
+def _used(seen: Tensor) -> Tensor:
+    """(N,) bool: the views of which anything is seen. What only fills up the batch is not worth the time."""
+    used = seen.amax((0, 2, 3, 4)) > 0
+    return used if used.any() else torch.ones_like(used)
+
+
+def _spread(some: Tensor, used: Tensor) -> Tensor:
+    """(B, used, C) -> (B, N, C), with zeros for what was not used."""
+    every = some.new_zeros(len(some), len(used), some.shape[2])
+    every[:, used] = some
+    return every
+
+
+def _padded(parts: list[Tensor], multiple: int) -> tuple[list[Tensor], tuple[int, int]]:
+    """Of (B, N, C, H, W): sides that the coarsest features divide, by repeating the edge; and the size before."""
+    height, width = parts[0].shape[-2:]
     missing = (0, -width % multiple, 0, -height % multiple)
     if any(missing):
-        views, seen = (F.pad(x.flatten(0, 1), missing, "replicate").unflatten(0, x.shape[:2]) for x in (views, seen))
-    return views, seen, (height, width)
+        parts = [F.pad(x.flatten(0, 1), missing, "replicate").unflatten(0, x.shape[:2]) for x in parts]
+    return parts, (height, width)
 
 
 def average(views: Tensor, seen: Tensor) -> Tensor:
@@ -271,7 +318,7 @@ class Block(nn.Module):
         if self.film is not None and summary is not None:
             gamma, beta = self.film(summary)[..., None, None].chunk(2, 1)
             h = h * (1 + gamma) + beta
-        return x + self.conv2(F.relu(h))
+        return x + self.conv2(F.leaky_relu(h, LEAK))
 
 
 # --- encoders: `channels` and `strides` of their features, fine to coarse; the finest are the pixels ---------------
@@ -297,7 +344,7 @@ class Encoder(nn.Module):
 
 def unet_encoder(config: NeuroPBRConfig) -> Encoder:
     """Residual blocks after convolutions of stride 2; the fine detail of single views is seen by the first alone."""
-    channels = [4, *(rounded(config.channels * config.growth**i) for i in range(1, config.levels))]
+    channels = [INPUTS, *(rounded(config.channels * config.growth**i) for i in range(1, config.levels))]
     stages = []
     for before, after in zip(channels, channels[1:], strict=False):
         blocks = (Block(after) for _ in range(config.blocks))
@@ -312,10 +359,10 @@ def resnet_encoder(config: NeuroPBRConfig) -> Encoder:
     import torchvision  # seconds that the default network does not need
 
     net = getattr(torchvision.models, config.encoder)(norm_layer=lambda channels: nn.GroupNorm(32, channels))
-    stem = nn.Sequential(nn.Conv2d(4, 64, 7, config.stride, padding=3, bias=False), net.bn1, nn.ReLU())
+    stem = nn.Sequential(nn.Conv2d(INPUTS, 64, 7, config.stride, padding=3, bias=False), net.bn1, nn.ReLU())
     encoder = Encoder([stem, nn.Sequential(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4])
     wide = 4 if config.encoder in RESNETS[2:] else 1
-    encoder.channels = [4, 64, 64 * wide, 128 * wide, 256 * wide, 512 * wide]
+    encoder.channels = [INPUTS, 64, 64 * wide, 128 * wide, 256 * wide, 512 * wide]
     encoder.strides = [1, *(config.stride * 2**i for i in range(5))]
     return encoder
 
@@ -324,7 +371,7 @@ def resnet_encoder(config: NeuroPBRConfig) -> Encoder:
 
 
 class Summary(nn.Module):
-    """A transformer over the pooled tokens of all views, read off at one learned token.
+    """A transformer over the pooled tokens of all views, read off at a learned token and at one for each view.
 
     Tokens know where they lie but not which view they are of, so the order of views changes nothing; pooling bounds
     their number, so its cost does not grow with the picture.
@@ -336,6 +383,7 @@ class Summary(nn.Module):
         self.enter = nn.Linear(channels, config.summary)
         self.place = nn.Parameter(torch.randn(config.tokens**2, config.summary) * 0.02)
         self.query = nn.Parameter(torch.randn(config.summary) * 0.02)
+        self.stand = nn.Linear(3, config.summary)
         layer = nn.TransformerEncoderLayer(
             config.summary,
             config.heads,
@@ -346,17 +394,45 @@ class Summary(nn.Module):
             norm_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(config.summary)
 
-    def forward(self, features: Tensor, seen: Tensor) -> Tensor:
-        """features (B, N, C, h, w), seen (B, N, 1, H, W) -> (B, S)."""
+    def forward(self, features: Tensor, seen: Tensor, stand: Tensor) -> Tensor:
+        """features (B, N, C, h, w), seen (B, N, 1, H, W), mean directions to the cameras (B, N, 3) -> (B, 1 + N, S)."""
         batch, count = features.shape[:2]
         pooled = F.adaptive_avg_pool2d(features.flatten(0, 1), self.side).flatten(2).transpose(1, 2)
-        tokens = (self.enter(pooled) + self.place).view(batch, count * self.side**2, -1)
-        tokens = torch.cat([self.query.expand(batch, 1, -1), tokens], 1)
-        unseen = F.adaptive_avg_pool2d(seen.flatten(0, 1), self.side).view(batch, -1) < 0.25
+        tokens = (self.enter(pooled) + self.place).unflatten(0, (batch, count))
+        unseen = F.adaptive_avg_pool2d(seen.flatten(0, 1), self.side).view(batch, count, -1) < 0.25
+        sight = (~unseen)[..., None].to(tokens)
+        each = (tokens * sight).sum(2) / sight.sum(2).clamp(min=1) + self.stand(stand)
+        there = (~unseen.all(2))[..., None].to(tokens)
+        whole = (each * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1) + self.query
+        tokens = torch.cat([whole, each, tokens.flatten(1, 2)], 1)
+        unseen = torch.cat([unseen.all(2), unseen.flatten(1)], 1)
         unseen = F.pad(unseen, (1, 0), value=False)
-        return self.norm(self.layers(tokens, src_key_padding_mask=unseen)[:, 0])
+        return self.layers(tokens, src_key_padding_mask=unseen)[:, : 1 + count]
+
+
+class Fusion(nn.Module):
+    """Features of all views made one, the same in any order of views.
+
+    Beside what `fuse` takes from them there are sums over the views in which each counts as its summary says, more,
+    less or negatively. Where that knows the light, such sums are what photometric stereo computes: under known lights
+    the normal of a matt texel is a linear map of its brightnesses (Woodham 1980, Photometric Method for Determining
+    Surface Orientation from Multiple Images).
+    """
+
+    def __init__(self, channels: int, fused: int, summary: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(channels, fused, bias=False)
+        self.turn = nn.Linear(summary, fused)
+        nn.init.normal_(self.turn.weight, std=0.05)
+        self.leave = conv(3 * channels + fused, fused, 1)
+
+    def forward(self, features: Tensor, seen: Tensor, each: Tensor) -> Tensor:
+        """features (B, N, C, H, W), seen (B, N, 1, H, W), summaries (B, N, S) -> (B, F, H, W)."""
+        share = seen / (seen.sum(1, keepdim=True) + 1e-4)
+        weights = self.turn(each)[..., None] * self.enter.weight
+        weighed = torch.einsum("bnfc,bnchw->bfhw", weights, features * share)
+        return self.leave(torch.cat([fuse(features, seen), weighed], 1))
 
 
 # --- the maps ----------------------------------------------------------------------------------------------------
@@ -372,7 +448,7 @@ class Finer(nn.Module):
 
     def forward(self, x: Tensor, fused: Tensor, summary: Tensor) -> Tensor:
         x = F.interpolate(x, fused.shape[-2:], mode="nearest")
-        return self.block(F.relu(self.enter(torch.cat([x, fused], 1))), summary)
+        return self.block(F.leaky_relu(self.enter(torch.cat([x, fused], 1)), LEAK), summary)
 
 
 class Decoder(nn.Module):

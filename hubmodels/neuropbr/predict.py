@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hubmodels.images import from_pil, from_uint8, from_unit, to_uint8, to_unit
-from hubmodels.neuropbr.cameras import centres, from_corners, project, rectify_at
+from hubmodels.neuropbr.cameras import centres, from_corners, project, rectify_at, toward
 from hubmodels.neuropbr.model import Maps, NeuroPBR
 
 MOST_PHOTOS = 100
@@ -125,8 +125,10 @@ def predict(
         canvases: Maps = {}
         for rows, columns in progress([(rows, columns) for rows in down for columns in across], "tiles"):
             with torch.inference_mode():
-                views, seen = aligned(photos, matrices, _coordinates(columns, width), _coordinates(rows, height))
-                made = model(views, valid=seen, summary=summary)
+                x, y = _coordinates(columns, width), _coordinates(rows, height)
+                views, seen = aligned(photos, matrices, x, y)
+                eyes = directions(photos, matrices, x, y, height / width)
+                made = model(views, valid=seen, summary=summary, toward=eyes)
             if not canvases:
                 shape = down[-1].stop, across[-1].stop
                 canvases = {name: torch.zeros(1, one.shape[1], *shape) for name, one in made.items()}
@@ -160,6 +162,15 @@ def aligned(photos: Sequence[Tensor], matrices: Tensor, x: Tensor, y: Tensor) ->
         part, matrix = _cut(photo, matrix, x, y)
         views[:, number], seen[:, number] = rectify_at(to_unit(from_uint8(part))[None], matrix[None], x, y)
     return views, seen
+
+
+def directions(photos: Sequence[Tensor], matrices: Tensor, x: Tensor, y: Tensor, aspect: float) -> Tensor:
+    """(1, N, 3, H, W) unit vectors from the columns and rows of a texture of some aspect to where photos were taken."""
+    found = [
+        toward(matrix, x, y, aspect, photo.shape[1] / photo.shape[2])
+        for photo, matrix in zip(photos, matrices, strict=True)
+    ]
+    return torch.stack(found)[None]
 
 
 def shrunk(photos: Sequence[Tensor], matrices: Tensor, height: int, width: int) -> list[Tensor]:
@@ -282,14 +293,14 @@ def _folded(canvas: Tensor, size: tuple[int, int], margin: int, wrap: bool) -> T
 
 
 def _summary(model: NeuroPBR, photos: Sequence[Tensor], matrices: Tensor, height: int, width: int, side: int) -> Tensor:
-    shrink = min(1.0, side / max(height, width))
+    shrink, aspect = min(1.0, side / max(height, width)), height / width
     height, width = (max(SIDES[0], round(length * shrink)) for length in (height, width))
     with torch.inference_mode():
         x, y = (centres(length, torch.empty(0)) for length in (width, height))
         views, seen = aligned(shrunk(photos, matrices, height, width), matrices, x, y)
         if not seen.any():
             raise ValueError("no photo shows any of the texture: check the corners")
-        return model.summarise(views, valid=seen)
+        return model.summarise(views, valid=seen, toward=directions(photos, matrices, x, y, aspect))
 
 
 def _cut(photo: Tensor, matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

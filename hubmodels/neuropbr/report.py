@@ -4,8 +4,8 @@
 
 Groups of materials are measured apart: `procedural` ones of the test split, made and photographed on the spot, and
 `real` ones of a built data set. References: `constant` is the mean of training maps; `raw` the mean of the photos as
-they are, `rectified` their mean in the texture's frame, both flat, half rough and without metal; `shuffled` are the
-network's maps of another material of the group.
+they are, `rectified` their mean in the texture's frame, `dimmed` the latter at a constant share of its light, all flat,
+half rough and without metal; `shuffled` are the network's maps of another material of the group.
 
 Materials are taken one at a time, each by `NeuroPBR.predict`, as a user would. Every score is a mean over texels and
 then over materials. PSNR is in dB, angles in degrees; maps are compared in [0, 1], normals as (n + 1) / 2.
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hubmodels import hub
-from hubmodels.images import from_unit, linear_to_srgb, save_png, sheet, to_unit
+from hubmodels.images import from_unit, linear_to_srgb, save_png, sheet, srgb_to_linear, to_unit
 from hubmodels.metrics import psnr
 from hubmodels.neuropbr import predict as predicting
 from hubmodels.neuropbr.cameras import centres
@@ -58,9 +58,12 @@ TENTHS = 1801
 """Angles from 0 to 180 degrees are counted by tenths."""
 TYPICAL = 64
 """Training materials whose mean is the constant."""
+DIMMED = 0.55
+"""Of the light of the mean photo: what re-rendered best on validation materials. Photos are mostly brighter than
+surfaces, and whoever knows no more than that has this."""
 SHOWN, CELL = 6, 128
 """Materials of a picture sheet, and pixels a side of its pictures."""
-REFERENCES = ("constant", "raw", "rectified", "shuffled")
+REFERENCES = ("constant", "raw", "rectified", "dimmed", "shuffled")
 WHO = ("network", *REFERENCES)
 
 
@@ -136,12 +139,17 @@ def errors(made: Maps, true: Maps, lit_true: Iterable[Tensor]) -> dict[str, floa
 
 
 def quick(network: NeuroPBR, batch: Batch) -> dict[str, float]:
-    """The scores that choose between checkpoints, and how much better they are than without a network."""
-    made = network(batch["views"], valid=batch["seen"])
+    """The scores that choose between checkpoints, and how much better they are than without a network.
+
+    `summary_spread` is by how much summaries of different materials differ; near 0, the network's deep part is dead.
+    """
+    made = network(batch["views"], valid=batch["seen"], toward=batch["toward"])
     ours, none = scores(made, batch), scores(without_a_network(batch), batch)
+    summaries = network.summarise(batch["views"], valid=batch["seen"], toward=batch["toward"])[:, 0]
     return ours | {
         "gain": ours["rerender_psnr"] - none["rerender_psnr"],
         "degrees_of_flat": ours["normal_degrees"] / max(none["normal_degrees"], 1e-6),
+        "summary_spread": float(summaries.std(0, correction=0).mean()),
     }
 
 
@@ -353,10 +361,12 @@ def references(sample: Sample, constant: Maps, views: int) -> dict[str, Maps]:
     """What takes no network, from the same photos."""
     size = sample.maps["albedo"].shape[-1]
     raw = torch.stack([resized(photo, size) for photo in sample.photos[:views]]).mean(0, keepdim=True)
+    rectified = without_a_network(aligned(sample, views))
     return {
         "constant": {name: one.expand(-1, -1, size, size) for name, one in constant.items()},
         "raw": flat(raw),
-        "rectified": without_a_network(aligned(sample, views)),
+        "rectified": rectified,
+        "dimmed": flat(linear_to_srgb(DIMMED * srgb_to_linear(rectified["albedo"]))),
     }
 
 
@@ -417,8 +427,8 @@ def report(model: NeuroPBR, chosen: list[Group], seed: int, progress: Progress) 
     """Measure everything on each group.
 
     Returns:
-        {"groups": {name: {network, constant, raw, rectified, shuffled: scores, views, seam, ...}}, "targets": [...]},
-        plain JSON.
+        {"groups": {name: {network, constant, raw, rectified, dimmed, shuffled: scores, views, seam, ...}},
+        "targets": [...]}, plain JSON.
     """
     mean = typical(seed)
     measured = {group.name: on_group(model, group, mean, progress) for group in chosen}
@@ -553,8 +563,8 @@ On materials that training never had, {size} x {size} texels, from {photos} phot
 apart. `re-render` compares pictures under {lights} lights that no photo and no training had. `metallic` is balanced
 accuracy: metal and the rest count alike, a coin has 0.5. `of flat` is the error of the normals by that of the flat
 normal, on materials where the latter is more than {relief:.0f} degrees. Beside the network: the mean of training maps
-(constant), the mean photo as it is (raw) and in the texture's frame (rectified), both flat, half rough and without
-metal, and the network's maps of another material (shuffled).
+(constant), the mean photo as it is (raw), in the texture's frame (rectified) and at {dimmed} of its light (dimmed), all
+flat, half rough and without metal, and the network's maps of another material (shuffled).
 
 {table}
 
@@ -614,6 +624,7 @@ def card(result: dict, training: str = "") -> str:
         size=result["size"],
         photos=result["photos"],
         lights=LIGHTS,
+        dimmed=DIMMED,
         relief=result["relief_degrees"],
         table=table(result),
         groups="\n".join(sections),

@@ -313,7 +313,7 @@ STYLE = """<style>
 
 INTRO = """# A surface, and what it is made of
 Photos of a flat surface, one or more, become the maps of its material: colour, roughness, metal, relief. Several
-photos from different sides, one of them with the flash, say more than one. A network of {millions:.1f} million weights
+photos from different sides, with the flash, say more than one. A network of {millions:.1f} million weights
 looks at them; photos and maps are deleted after an hour."""
 
 

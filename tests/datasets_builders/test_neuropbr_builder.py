@@ -25,8 +25,8 @@ from datasets_builders.folder import BuildError, Part
 from datasets_builders.neuropbr import CATEGORIES, Config, Material, Shoot, build, made_rows, main, photographed
 from hubmodels.images import from_pil, to_unit
 from hubmodels.neuropbr.cameras import Camera, homography, photograph
-from hubmodels.neuropbr.data import MAPS, Photographed, Stored, decoded, split
-from hubmodels.neuropbr.lights import Lights
+from hubmodels.neuropbr.data import MAPS, Photographed, Stored, decoded, directions, split
+from hubmodels.neuropbr.lights import LUMINANCE, Lights
 from hubmodels.neuropbr.photos import Development, develop
 from hubmodels.neuropbr.procedural import make
 from hubmodels.neuropbr.shading import shade
@@ -574,6 +574,23 @@ def test_stored_photos_lie_on_their_maps(built):
     assert len(alike) >= 5 and np.mean(alike) > 0.6 > 0.3 > np.mean(turned), (alike, turned)
 
 
+def test_stored_light_is_that_of_the_photos(built):
+    """Where a photo's flash is all there is to tell it from another, so is its light."""
+    rows = load_dataset(str(built), split="train")
+    told = json.loads(rows[0]["lights"])
+    found = directions(rows[0]["lights"])
+    assert found.shape == (len(told), 3) and (found[:, 2] > 0).all()
+    for one, direction in zip(told, found, strict=True):
+        position, color = np.array(one["position"][0]), np.array(one["color"][0]) @ LUMINANCE
+        away = np.linalg.norm(position, axis=1)
+        given = color * np.clip(position[:, 2], 0, None) / away**3
+        expected = (position / away[:, None] * given[:, None]).sum(0) / given.sum()
+        np.testing.assert_allclose(direction.numpy(), expected, atol=1e-5)
+    batch = Stored(str(built), 0, 0, 16, 3)[0]
+    some = {tuple(one) for one in batch["light"].tolist() if any(one)}
+    assert some and some <= {tuple(one) for one in found.tolist()}
+
+
 def test_stored_photos_without_homography_are_taken_as_they_are(tmp_path):
     photos, maps = tree(tmp_path)
     out = build(Config(tmp_path / "mine", from_folder=(photos, maps), workers=1))
@@ -582,6 +599,7 @@ def test_stored_photos_without_homography_are_taken_as_they_are(tmp_path):
     files = [to_unit(from_pil(Picture.open(photos / f"clean/sample_0/{view}.png"))) for view in range(3)]
     first = row["views"][0]
     assert any(torch.equal(first, file) for file in files)
+    assert not row["light"].any(), "nobody knows it"
     assert torch.allclose(row["albedo"], to_unit(from_pil(Picture.open(maps / "oak/albedo.png"))), atol=1e-5)
     assert Stored(str(out), 0, 0, 16, 3, 1, name)[0]["views"].shape == (3, 3, 16, 16)
 

@@ -16,6 +16,7 @@ from hubmodels.neuropbr.cameras import (
     project,
     random_camera,
     rectify,
+    toward,
 )
 
 FRAME = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
@@ -76,11 +77,11 @@ def test_straight_down_the_photo_is_the_texture() -> None:
 
 
 def test_where_a_tilted_camera_stands_and_how_it_rolls() -> None:
-    for toward in (0.0, 1.0, 4.0):
-        rotation = look_down(math.radians(30), toward, 0.3)
+    for azimuth in (0.0, 1.0, 4.0):
+        rotation = look_down(math.radians(30), azimuth, 0.3)
         assert torch.allclose(rotation @ rotation.T, torch.eye(3), atol=1e-6) and rotation.det() > 0
         eye = Camera(torch.eye(3), rotation, torch.tensor([0.0, 0, 2])).eye
-        expected = [math.sin(math.pi / 6) * math.cos(toward), math.sin(math.pi / 6) * math.sin(toward)]
+        expected = [math.sin(math.pi / 6) * math.cos(azimuth), math.sin(math.pi / 6) * math.sin(azimuth)]
         assert eye.tolist() == pytest.approx([2 * expected[0], 2 * expected[1], 2 * math.cos(math.pi / 6)], abs=1e-5)
     # turn a camera a quarter counterclockwise, and +x goes to the bottom of its photo
     rolled = Camera(torch.eye(3), look_down(0, 0, math.pi / 2), torch.tensor([0.0, 0, 2]))
@@ -271,6 +272,21 @@ def test_a_homography_tells_where_its_camera_stands(aspect: float, photo_aspect:
         else:  # the view may be taken for a usual one; the direction is known all the same
             assert F.cosine_similarity(eye, camera.eye, dim=0) > 0.98
     assert tilted > 10
+
+
+@pytest.mark.parametrize(("aspect", "photo_aspect"), [(1.0, 1.0), (0.5, 0.75)])
+def test_directions_lead_from_each_texel_to_the_camera(aspect: float, photo_aspect: float) -> None:
+    x, y = torch.linspace(-0.9, 0.9, 5), torch.linspace(-0.8, 0.8, 3)
+    for camera in cameras(20, aspect=aspect, photo_aspect=photo_aspect):
+        found = toward(homography(camera, aspect)[None], x, y, aspect, photo_aspect)[0]
+        assert found.shape == (3, 3, 5)
+        tilt = math.degrees(math.acos(min(1.0, -camera.rotation[2, 2].item())))
+        for row, column in ((0, 0), (1, 2), (2, 4)):
+            texel = torch.stack([x[column], -aspect * y[row], torch.tensor(0.0)])
+            expected = F.normalize(camera.eye - texel, dim=0)
+            apart = torch.rad2deg((found[:, row, column] * expected).sum().clamp(max=1).acos())
+            # a camera that is hardly tilted may have any view, and be as far away as that says
+            assert apart < (0.5 if tilt > 12 else 15), (tilt, float(apart))
 
 
 def test_straight_from_above_the_view_is_a_usual_one() -> None:

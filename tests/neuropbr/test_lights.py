@@ -13,6 +13,7 @@ from hubmodels.neuropbr.lights import (
     flash,
     flashed,
     join,
+    mean_direction,
     plane_irradiance,
     point,
     rendering_configurations,
@@ -55,6 +56,21 @@ def integrated_irradiance(picture: Tensor, normal: list[float], fine: int = 8) -
             for c in range(3):
                 total[c] += cosine * solid * float(picture[c, i // fine, u // fine])
     return total
+
+
+def test_mean_direction_is_that_of_one_light_and_shorter_for_a_sky() -> None:
+    toward = torch.tensor([0.6, 0, 0.8])
+    colour = torch.tensor([[[5.0, 3.0, 1.0]]])
+    torch.testing.assert_close(mean_direction(directional(toward.view(1, 1, 3), colour))[0], toward)
+    torch.testing.assert_close(mean_direction(point(3 * toward.view(1, 1, 3), colour))[0], toward)
+    # a far light and a point that gives the plane three times as much: irradiance is I cos / d^2
+    white = torch.ones(1, 1, 3)
+    other = torch.tensor([0.0, -0.6, 0.8])
+    both = join(directional(toward.view(1, 1, 3), white), point(2 * other.view(1, 1, 3), 12 * white))
+    torch.testing.assert_close(mean_direction(both)[0], (toward + 3 * other) / 4)
+    # an even sky: the integral of cos^2 over that of cos, over the hemisphere, is 2/3
+    sky = mean_direction(environment(torch.ones(3, 32, 64), 1024))[0]
+    torch.testing.assert_close(sky, torch.tensor([0.0, 0.0, 2 / 3]), atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("normal", [[0.0, 0.0, 1.0], [0.6, 0.0, 0.8], [0.0, 0.8, 0.6]])

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 from hubmodels.images import linear_to_srgb, srgb_to_linear
 from hubmodels.metrics import psnr
 from hubmodels.neuropbr import data
-from hubmodels.neuropbr.cameras import rectify
+from hubmodels.neuropbr.cameras import STRAIGHT, rectify
 from hubmodels.neuropbr.capture import capture
 from hubmodels.neuropbr.data import LAG, MAPS, Batch, Photographed, cropped, numbers, shrunk, split, turned, varied
 from hubmodels.neuropbr.lights import directional
@@ -70,6 +70,9 @@ def test_rows_are_pure_and_batch() -> None:
     taken = {int(one["seen"].amax((1, 2, 3)).sum()) for one in (rows[i] for i in range(8))}
     assert taken == {1, 2, 3}
     assert not (batch["views"] * (1 - batch["seen"])).any()
+    used = batch["seen"].amax((2, 3, 4)) > 0
+    torch.testing.assert_close(batch["toward"].norm(dim=2)[used], torch.ones(int(used.sum()), 32, 32))
+    assert (batch["light"].norm(dim=2)[used] > 0.3).all() and not batch["light"][~used].any()
 
 
 def test_a_crop_is_a_part_of_the_tiling() -> None:
@@ -107,10 +110,13 @@ def test_a_turned_material_looks_as_the_material_does_turned_with_its_light(quar
 
     expected = lit(maps, toward).rot90(quarters, (-2, -1))
     expected = expected.flip(-1) if mirrored else expected
-    made = lit(turned(maps, quarters, mirrored), carried)
+    whole = turned(maps | {"toward": maps["normal"].clone(), "light": toward[None]}, quarters, mirrored)
+    made = lit(whole, carried)
+    torch.testing.assert_close(whole["light"], carried[None])
+    assert torch.equal(whole["toward"], whole["normal"])
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-4)
     if quarters or mirrored:
-        assert not torch.allclose(lit(turned(maps, quarters, mirrored), toward), expected, atol=1e-2)
+        assert not torch.allclose(lit(whole, toward), expected, atol=1e-2)
 
 
 def test_variations_keep_maps_and_photos_aligned() -> None:
@@ -119,11 +125,13 @@ def test_variations_keep_maps_and_photos_aligned() -> None:
     whole = {name: torch.rand(c, 48, 48, generator=generator) for name, c in zip(MAPS, (3, 1, 1, 3), strict=True)}
     seen = (torch.rand(3, 1, 48, 48, generator=generator) > 0.3).float()
     dimmed = torch.tensor([1.0, 0.5, 0.25]).view(3, 1, 1, 1)
-    whole |= {"views": whole["albedo"] * dimmed * seen, "seen": seen}
+    light = dimmed.view(3, 1) * torch.tensor([0.0, 0, 1])  # a quarter turn leaves it as it is
+    whole |= {"views": whole["albedo"] * dimmed * seen, "seen": seen, "light": light}
+    whole["toward"] = dimmed * STRAIGHT.expand(3, 3, 48, 48)
     counts, orders, places = set(), set(), set()
     for number in range(24):
         part = varied(whole, 32, 1 + number % 3, torch.Generator().manual_seed(number))
-        assert all(one.shape[-2:] == (32, 32) for one in part.values())
+        assert all(one.shape[-2:] == (32, 32) for name, one in part.items() if name != "light")
         taken = part["seen"].amax((1, 2, 3))
         count = int(taken.sum())
         assert count >= 1 and taken.tolist() == [1.0] * count + [0.0] * (3 - count)
@@ -132,6 +140,8 @@ def test_variations_keep_maps_and_photos_aligned() -> None:
         torch.testing.assert_close(part["views"], expected, atol=1e-6, rtol=1e-5)
         kept = [round(value, 2) for value in gains[:count].tolist()]
         assert len(set(kept)) == count and set(kept) <= {1.0, 0.5, 0.25}
+        assert part["light"][:, 2].tolist() == kept + [0.0] * (3 - count)
+        assert part["toward"][:count, 2, 0, 0].tolist() == kept
         counts.add(count)
         orders.add(tuple(kept))
         places.add(float(part["roughness"][0, 0, 0]))
@@ -149,7 +159,14 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
         draw = torch.Generator().manual_seed(number)
         maps = {name: torch.rand(c, size, size, generator=draw) for name, c in zip(MAPS, (3, 1, 1, 3), strict=True)}
         views = torch.ones(self.views, 3, size, size)
-        return maps | {"metallic": torch.full((1, size, size), number), "views": views, "seen": views[:, :1]}
+        seen, light = views[:, :1], torch.ones(self.views, 3)
+        return maps | {
+            "metallic": torch.full((1, size, size), number),
+            "views": views,
+            "seen": seen,
+            "toward": views,
+            "light": light,
+        }
 
     monkeypatch.setattr(Photographed, "_capture", capture)
     return made

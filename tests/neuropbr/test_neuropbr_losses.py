@@ -18,7 +18,7 @@ from hubmodels.neuropbr.discriminator import (
     gradient_penalty,
 )
 from hubmodels.neuropbr.lights import directional, rendering_configurations
-from hubmodels.neuropbr.losses import Weights, absolute, angular, balanced, dissimilar, rerendered, terms
+from hubmodels.neuropbr.losses import Weights, absolute, angular, balanced, dissimilar, misplaced, rerendered, terms
 from hubmodels.neuropbr.procedural import make
 from hubmodels.neuropbr.shading import shade
 
@@ -30,6 +30,15 @@ def test_absolute_and_angular() -> None:
     lean = torch.tensor([math.sin(0.5), 0, math.cos(0.5)]).view(1, 3, 1, 1)
     assert float(angular(lean, up)) == pytest.approx(1 - math.cos(0.5), abs=1e-6)
     assert float(angular(2 * lean, lean)) == pytest.approx(0, abs=1e-6)
+
+
+def test_misplaced_counts_photos_whose_light_is_known() -> None:
+    true = torch.tensor([[[0.0, 0, 1], [0, 0, 0]], [[0.6, 0, 0.8], [0, 0.6, 0.8]]])
+    assert float(misplaced(torch.zeros_like(true), true)) == pytest.approx(1)
+    assert float(misplaced(true + torch.tensor([0.3, 0, 0.4]), true)) == pytest.approx(0.25)
+    unknown = true.clone()
+    unknown[0, 1] = 7
+    assert float(misplaced(unknown, true)) == 0 == float(misplaced(unknown, 0 * true))
 
 
 def test_balanced_counts_a_little_metal_as_much_as_all_the_rest() -> None:
@@ -150,12 +159,12 @@ def test_the_penalty_of_a_linear_discriminator_is_its_weights() -> None:
 
 
 def test_terms_are_weighted_one_by_one() -> None:
-    batch = {name: make(4, 24).maps[name][None] for name in MAPS}
+    batch = {name: make(4, 24).maps[name][None] for name in MAPS} | {"light": torch.tensor([[[0.6, 0, 0.8]]])}
     made = {name: one.flip(-1) for name, one in batch.items()}
     lit = rendering_configurations(torch.Generator().manual_seed(0), 1, 1, 1)
     plain = terms(Weights(), made, batch, lit)
     names = {"albedo": "albedo", "roughness": "roughness", "metallic": "metallic", "normal_map": "normal_map"}
-    names |= {"ssim": "ssim", "normal": "normal", "render": "render", "picture": "picture"}
+    names |= {name: name for name in ("ssim", "normal", "render", "picture", "light")}
     assert set(plain) == set(names) and all(value > 0 for value in plain.values())
     for weight, term in names.items():
         changed = terms(replace(Weights(), **{weight: 3 * getattr(Weights(), weight)}), made, batch, lit)

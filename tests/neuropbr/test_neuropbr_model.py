@@ -8,7 +8,7 @@ from loud import TINY, network
 from torch import Tensor
 
 from hubmodels.neuropbr.cameras import from_corners
-from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig, average, fuse
+from hubmodels.neuropbr.model import Fusion, NeuroPBR, NeuroPBRConfig, average, fuse
 
 
 def photos(batch: int = 2, views: int = 3, height: int = 24, width: int = 32) -> Tensor:
@@ -61,7 +61,7 @@ def test_a_homography_is_undone_inside() -> None:
     turned = views.rot90(1, (-2, -1))  # the texture's top-left corner comes to the bottom-left
     corners = torch.tensor([[-1.0, 1], [-1, -1], [1, -1], [1, 1]])
     matrix = from_corners(corners).expand(1, 2, 3, 3)
-    upright = model(views)
+    upright = model(views, torch.eye(3).expand(1, 2, 3, 3))
     for name, one in model(turned, matrix).items():
         torch.testing.assert_close(one, upright[name], atol=1e-4, rtol=1e-3)
 
@@ -76,6 +76,50 @@ def test_fusion_is_mean_maximum_and_spread_of_what_was_seen() -> None:
     torch.testing.assert_close(spread, (there.var(1, correction=0) + 1e-4).sqrt(), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(average(x, seen), x[:, :3].mean(1), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(average(x, seen * 0), torch.full((1, 2, 3, 3), 0.5))
+
+
+@torch.no_grad()
+def test_fusion_weighs_each_view_as_its_summary_says() -> None:
+    """The sums of it against a loop; a pixel's sum is over the views that have seen it."""
+    torch.manual_seed(0)
+    fusion = Fusion(2, 5, 3)
+    features, each = torch.randn(2, 4, 2, 3, 3), torch.randn(2, 4, 3)
+    seen = torch.ones(2, 4, 1, 3, 3)
+    seen[:, 3], seen[0, 1, 0, 1, 1] = 0, 0
+    fusion.leave.weight[:, :6], fusion.leave.bias[:] = 0, 0  # what `fuse` makes is of another test
+    expected = torch.zeros(2, 5, 3, 3)
+    for row in range(2):
+        for view in range(4):
+            weight = fusion.turn(each[row, view])  # (5,)
+            entered = torch.einsum("fc,chw->fhw", fusion.enter.weight, features[row, view])
+            expected[row] += weight[:, None, None] * entered * seen[row, view] / seen[row].sum(0)
+    expected = torch.einsum("gf,bfhw->bghw", fusion.leave.weight[:, 6:, 0, 0], expected)
+    torch.testing.assert_close(fusion(features, seen, each), expected, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_each_photo_has_its_own_light_whatever_the_order() -> None:
+    model, views = network(), photos()
+    valid = torch.tensor([[True, False, True], [True, False, True]])
+    light = model(views, light=True)["light"]
+    assert light.shape == (2, 3, 3) and (light[:, 0] - light[:, 1]).abs().max() > 1e-3
+    torch.testing.assert_close(model(views[:, [2, 0, 1]], light=True)["light"], light[:, [2, 0, 1]])
+    some = model(views, valid=valid, light=True)["light"]
+    assert not some[:, 1].any()
+    torch.testing.assert_close(some[:, [0, 2]], model(views[:, [0, 2]], light=True)["light"])
+
+
+@torch.no_grad()
+def test_a_tile_that_some_photos_do_not_show_needs_nothing_of_them() -> None:
+    model, views = network(), photos(1, 3, 32, 32)
+    summary = model.summarise(views)
+    seen = torch.ones(1, 3, 1, 32, 32)
+    seen[:, 1] = 0
+    expected = model(views[:, [0, 2]], summary=summary[:, [0, 1, 3]])
+    for name, one in model(views, valid=seen, summary=summary).items():
+        torch.testing.assert_close(one, expected[name])
+    unused = model.summarise(views, valid=seen)
+    assert unused.shape == summary.shape and not unused[:, 2].any()
 
 
 @torch.no_grad()
@@ -112,7 +156,7 @@ def test_resnets_give_maps_of_the_full_size_too(encoder: str, stride: int) -> No
 
 def test_gradients_reach_everything_that_is_not_frozen() -> None:
     model = network(replace(TINY, freeze_backbone=True)).train()
-    sum(one.square().mean() for one in model(photos()).values()).backward()
+    sum(one.square().mean() for one in model(photos(), light=True).values()).backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is None) == name.startswith("encoder."), name
     frozen = network(replace(TINY, freeze_norm=True)).encoder

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from hubmodels.images import srgb_to_linear
 from hubmodels.neuropbr import report as reports
 from hubmodels.neuropbr.data import MAPS, split
 from hubmodels.neuropbr.procedural import make
@@ -92,7 +93,7 @@ def test_the_truth_scores_as_perfect(perfect: dict) -> None:
 
 def test_references_score_as_what_they_are(perfect: dict) -> None:
     part = perfect["groups"]["procedural"]
-    for who in ("raw", "rectified"):
+    for who in ("raw", "rectified", "dimmed"):
         assert part[who]["normal_of_flat_on_relief"] == 1
         assert part[who]["normal_degrees"]["mean"] == pytest.approx(part["flat_degrees"], abs=1e-4)
         assert part[who]["metallic_balanced_accuracy"] == 0.5
@@ -252,6 +253,8 @@ def test_the_mean_rectified_photo_is_nearer_than_the_mean_photo(groups: list[Gro
     stacked = torch.stack([F.interpolate(photo[None], (SIZE, SIZE), mode="area") for photo in sample.photos[:3]])
     assert torch.allclose(made["raw"]["albedo"], stacked.mean(0), atol=1e-6)
     assert torch.equal(made["constant"]["roughness"][..., 0, 0], mean["roughness"][..., 0, 0])
+    light = [srgb_to_linear(made[who]["albedo"]) for who in ("dimmed", "rectified")]
+    torch.testing.assert_close(light[0], reports.DIMMED * light[1], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("rows", "size", "words"), [(1, 32, "at least 2"), (4, 16, "--size"), (4, 4096, "--size")])

@@ -23,11 +23,11 @@ class Through(nn.Module):
         super().__init__()
         self.largest, self.calls, self.summarised = 0, 0, (0, 0)
 
-    def summarise(self, views: Tensor, valid: Tensor) -> Tensor:
+    def summarise(self, views: Tensor, valid: Tensor, toward: Tensor) -> Tensor:
         self.summarised = views.shape[-2:]
         return views.mean((1, 2, 3, 4))[:, None]
 
-    def forward(self, views: Tensor, valid: Tensor, summary: Tensor) -> Maps:
+    def forward(self, views: Tensor, valid: Tensor, summary: Tensor, toward: Tensor) -> Maps:
         self.largest, self.calls = max(self.largest, views.numel()), self.calls + 1
         photo = average(views, valid)
         slope = torch.cat([photo[:, :2] - 0.5, torch.ones_like(photo[:, :1])], 1)
