@@ -1,0 +1,145 @@
+"""What artists open: index pictures with their exact palette as PNG and .aseprite, enlarged views, contact sheets.
+
+Pixels are never resampled: enlarging repeats them.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray as Array
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from hubmodels.pixelscene.palettes import checked
+
+SCALES = range(1, 7)
+GAP, LINE = 6, 14
+
+
+def index_image(indices: Array, palette: Array) -> Image.Image:
+    """A P-mode picture of (H, W) uint8 and (K, 3) uint8.
+
+    Raises:
+        ValueError: an index is beyond the palette.
+    """
+    colours = checked(palette)
+    if indices.ndim != 2 or indices.dtype != np.uint8:
+        raise ValueError(f"indices are (H, W) uint8, got {indices.shape} {indices.dtype}")
+    if indices.size and indices.max() >= len(colours):
+        raise ValueError(f"index {indices.max()} is beyond a palette of {len(colours)} colours")
+    image = Image.fromarray(np.ascontiguousarray(indices), "P")
+    image.putpalette(colours.tobytes())
+    return image
+
+
+def png(
+    indices: Array, palette: Array, about: Mapping[str, str] | None = None, transparent: int | None = None
+) -> bytes:
+    """An index picture as PNG, PLTE in the order of the palette; `about` becomes text, which Pillow has as `.text`."""
+    said = PngImagePlugin.PngInfo()
+    for key, value in (about or {}).items():
+        said.add_itxt(key, value)
+    file = BytesIO()
+    options = {} if transparent is None else {"transparency": transparent}
+    index_image(indices, palette).save(file, "PNG", pnginfo=said, optimize=False, **options)
+    return file.getvalue()
+
+
+def write(path: str | Path, data: bytes) -> None:
+    """A file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise OSError(f"cannot save {path}: {error.strerror or error}; nothing was written") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def enlarged(indices: Array, scale: int) -> Array:
+    """Each pixel a square of `scale` by `scale`.
+
+    Raises:
+        ValueError: the scale is not a whole number from 1 to 6.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"pictures are enlarged {SCALES[0]} to {SCALES[-1]} times, got {scale}")
+    return indices.repeat(scale, 0).repeat(scale, 1)
+
+
+def contact_sheet(
+    pictures: list[tuple[Array, Array]], captions: list[str], columns: int, scale: int = 1
+) -> Image.Image:
+    """An RGB overview of (indices, palette) with a line of text below each."""
+    if len(pictures) != len(captions) or not pictures:
+        raise ValueError(f"each picture needs a caption, got {len(pictures)} pictures, {len(captions)} captions")
+    height = max(indices.shape[0] for indices, _ in pictures) * scale
+    width = max(indices.shape[1] for indices, _ in pictures) * scale
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + LINE + GAP)), (32, 32, 32))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for number, ((indices, palette), caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(number, columns)
+        left, top = GAP + column * (width + GAP), GAP + row * (height + LINE + GAP)
+        sheet.paste(index_image(enlarged(indices, scale), palette).convert("RGB"), (left, top))
+        words = caption
+        while words and font.getlength(words) > width:
+            words = words[:-2].rstrip() + "…" if len(words) > 2 else ""
+        pen.text((left, top + height), words, fill=(220, 220, 220), font=font)
+    return sheet
+
+
+def aseprite(layers: list[tuple[str, Array]], palette: Array, transparent: int = 0) -> bytes:
+    """An Aseprite sprite of one frame in indexed colour.
+
+    Args:
+        layers: name and indices (H, W) of each, from the back; the lowest one is a background, in which no index is
+            transparent.
+        palette: (K, 3) uint8.
+        transparent: the index that is empty in all other layers.
+
+    Source: Aseprite's "File Format Specifications" (ase-file-specs.md): layer 0x2004, cel 0x2005, palette 0x2019.
+    """
+    colours = checked(palette)
+    height, width = layers[0][1].shape
+    chunks = [_chunk(0x2019, struct.pack("<III8x", len(colours), 0, len(colours) - 1) + b"".join(
+        struct.pack("<HBBBB", 0, *colour, 255) for colour in colours.tolist()
+    ))]  # fmt: skip
+    for number, (name, _) in enumerate(layers):
+        flags = 1 | 2 | (8 if number == 0 else 0)  # visible, editable, background
+        chunks.append(_chunk(0x2004, struct.pack("<HHHHHHB3x", flags, 0, 0, 0, 0, 0, 255) + _string(name)))
+    for number, (_, indices) in enumerate(layers):
+        if indices.shape != (height, width):
+            raise ValueError(f"all layers must be {width} x {height}, got {indices.shape[1]} x {indices.shape[0]}")
+        index_image(indices, colours)
+        cel = struct.pack("<HhhBHh5xHH", number, 0, 0, 255, 2, 0, width, height)
+        chunks.append(_chunk(0x2005, cel + zlib.compress(np.ascontiguousarray(indices).tobytes(), 9)))
+    body = b"".join(chunks)
+    frame = struct.pack("<IHHH2xI", 16 + len(body), 0xF1FA, len(chunks), 100, len(chunks)) + body
+    header = struct.pack(
+        *("<IHHHHHIHIIB3xHBBhhHH84x", 128 + len(frame), 0xA5E0, 1, width, height, 8, 1, 100, 0, 0, transparent),
+        *(len(colours), 1, 1, 0, 0, 16, 16),
+    )
+    return header + frame
+
+
+def _chunk(kind: int, data: bytes) -> bytes:
+    return struct.pack("<IH", 6 + len(data), kind) + data
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<H", len(data)) + data

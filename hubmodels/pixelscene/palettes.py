@@ -1,0 +1,337 @@
+"""Palettes: those that machines had, the files that artists keep them in, and pictures brought into them.
+
+A palette is (K, 3) uint8 sRGB, K from 1 to 256; an index picture (H, W) uint8 points into one. Which colours are alike
+is measured in OKLab (Ottosson 2020, "A perceptual color space for image processing").
+
+Files: .gpl (GIMP), .hex (Lospec), .pal (JASC, as of Paint Shop Pro, or RIFF, as of Windows), .act (Photoshop), .png.
+"""
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy import ndarray as Array
+from PIL import Image, UnidentifiedImageError
+
+MOST = 256
+SUFFIXES = (".gpl", ".hex", ".pal", ".act", ".png")
+Dither = Literal["none", "bayer", "floyd-steinberg"]
+
+
+def _hex(text: str) -> Array:
+    return np.array([[int(one[i : i + 2], 16) for i in (0, 2, 4)] for one in text.split()], np.uint8)
+
+
+def _vga() -> Array:
+    """What a VGA card starts mode 13h with: EGA, greys, then hues of three values and three saturations, in 6 bits."""
+    grey = np.repeat(np.array([0, 5, 8, 11, 14, 17, 20, 24, 28, 32, 36, 40, 45, 50, 56, 63])[:, None], 3, 1)
+    hues = []
+    for levels in (
+        *((0, 16, 31, 47, 63), (31, 39, 47, 55, 63), (45, 49, 54, 58, 63)),
+        *((0, 7, 14, 21, 28), (14, 17, 21, 24, 28), (20, 22, 24, 26, 28)),
+        *((0, 4, 8, 12, 16), (8, 10, 12, 14, 16), (11, 12, 13, 15, 16)),
+    ):
+        low, high = levels[0], levels[-1]
+        rising, falling = levels[:4], levels[:0:-1]
+        hues += [(x, low, high) for x in rising] + [(high, low, x) for x in falling]  # blue to magenta to red
+        hues += [(high, x, low) for x in rising] + [(x, high, low) for x in falling]  # to yellow to green
+        hues += [(low, high, x) for x in rising] + [(low, x, high) for x in falling]  # to cyan to blue
+    six = np.concatenate([grey, np.array(hues), np.zeros((8, 3), int)]).astype(np.uint8)
+    return np.concatenate([EGA, (six << 2) | (six >> 4)])
+
+
+EGA = _hex(
+    "000000 0000AA 00AA00 00AAAA AA0000 AA00AA AA5500 AAAAAA 555555 5555FF 55FF55 55FFFF FF5555 FF55FF FFFF55 FFFFFF"
+)
+BUILT_IN: dict[str, Array] = {
+    "ega": EGA,
+    "cga": _hex("000000 55FFFF FF55FF FFFFFF"),
+    "pico8": _hex(
+        "000000 1D2B53 7E2553 008751 AB5236 5F574F C2C3C7 FFF1E8 "
+        "FF004D FFA300 FFEC27 00E436 29ADFF 83769C FF77A8 FFCCAA"
+    ),
+    "c64": _hex(
+        "000000 FFFFFF 68372B 70A4B2 6F3D86 588D43 352879 B8C76F "
+        "6F4F25 433900 9A6759 444444 6C6C6C 9AD284 6C5EB5 959595"
+    ),
+    "vga": _vga(),
+}
+"""By the name that `--palette` takes. Sources: IBM's EGA and CGA (mode 4, high intensity) and VGA's defaults; the
+PICO-8 manual; for the C64, which made its colours as analogue video, Timmermann's ("Pepto's") computation of 2001."""
+
+
+def named(name: str) -> Array:
+    """A palette by its built-in name or its file.
+
+    Raises:
+        ValueError: it is neither, or the file is damaged; what is wrong is said in one line.
+    """
+    if name.lower() in BUILT_IN:
+        return BUILT_IN[name.lower()].copy()
+    if Path(name).suffix.lower() in SUFFIXES:
+        return read(name)
+    raise ValueError(f"{name!r} is no palette: take {', '.join(BUILT_IN)} or a file of {', '.join(SUFFIXES)}")
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> Array:
+    """The palette in a file, by its suffix.
+
+    Raises:
+        ValueError: it is missing, damaged, or holds no colour or more than 256; the file is named.
+    """
+    path = Path(path)
+    readers = {".gpl": _gpl, ".hex": _hex_lines, ".pal": _pal, ".act": _act}
+    try:
+        if path.suffix.lower() == ".png":
+            return checked(_of_picture(path), path)
+        if path.suffix.lower() not in readers:
+            raise ValueError(f"{path} is no palette: its name must end in {', '.join(SUFFIXES)}")
+        with path.open("rb") as file:
+            data = file.read(2**20)
+        return checked(readers[path.suffix.lower()](data), path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except _Damaged as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write(path: str | Path, palette: Array, name: str = "hubmodels") -> None:
+    """A palette as a file of the kind that its suffix says (.pal is JASC), whole or not at all.
+
+    Raises:
+        ValueError: the suffix is none of those that are written.
+        OSError: it cannot be written.
+    """
+    path, colours = Path(path), checked(palette, path)
+    lines = ["{} {} {}".format(*colour) for colour in colours.tolist()]
+    kinds = {
+        ".gpl": lambda: "\n".join(
+            ["GIMP Palette", f"Name: {_one_line(name)}", "Columns: 16", "#", *lines, ""]
+        ).encode(),
+        ".hex": lambda: "".join(f"{r:02x}{g:02x}{b:02x}\n" for r, g, b in colours.tolist()).encode(),
+        ".pal": lambda: "\r\n".join(["JASC-PAL", "0100", str(len(colours)), *lines, ""]).encode(),
+        ".act": lambda: colours.tobytes().ljust(768, b"\0") + struct.pack(">HH", len(colours), 0xFFFF),
+    }
+    if path.suffix.lower() not in kinds:
+        raise ValueError(f"palettes are written as {', '.join(kinds)}, got {path.name!r}")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(kinds[path.suffix.lower()]())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def checked(palette: Array, source: str | Path = "the palette") -> Array:
+    """(K, 3) uint8.
+
+    Raises:
+        ValueError: no colour, or more than 256.
+    """
+    colours = np.asarray(palette)
+    if colours.ndim != 2 or colours.shape[1] != 3 or colours.dtype != np.uint8:
+        raise ValueError(f"{source}: a palette is (K, 3) uint8, got {colours.shape} {colours.dtype}")
+    if not 1 <= len(colours) <= MOST:
+        raise ValueError(f"{source} has {len(colours)} colours: a palette has 1 to {MOST}")
+    return colours
+
+
+class _Damaged(Exception):
+    """What is wrong with a file."""
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _colours(rows: list[list[int]]) -> Array:
+    return np.array(rows, np.uint8).reshape(-1, 3)
+
+
+def _triple(words: list[str], number: int) -> list[int]:
+    """Three numbers from 0 to 255 of a line."""
+    if len(words) < 3 or not all(re.fullmatch(r"\d{1,3}", word) and int(word) < 256 for word in words[:3]):
+        raise _Damaged(f"line {number} has no three numbers from 0 to 255: {' '.join(words)[:40]!r}")
+    return [int(word) for word in words[:3]]
+
+
+def _text(data: bytes) -> list[str]:
+    return data.decode("utf-8-sig", "replace").splitlines()
+
+
+def _gpl(data: bytes) -> Array:
+    lines = _text(data)
+    if not lines or lines[0].strip() != "GIMP Palette":
+        raise _Damaged('it does not begin with "GIMP Palette"')
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        if line.strip() and not line.lstrip().startswith("#") and not re.match(r"\s*(Name|Columns|Channels):", line):
+            rows.append(_triple(line.split(), number))
+    return _colours(rows)
+
+
+def _hex_lines(data: bytes) -> Array:
+    rows = []
+    for number, line in enumerate(_text(data), 1):
+        word = line.strip().lstrip("#")
+        if not word or word.startswith(";"):
+            continue
+        if not re.fullmatch(r"[0-9a-fA-F]{6}", word):
+            raise _Damaged(f"line {number} is no colour as RRGGBB: {word[:40]!r}")
+        rows.append([int(word[i : i + 2], 16) for i in (0, 2, 4)])
+    return _colours(rows)
+
+
+def _pal(data: bytes) -> Array:
+    if data[:4] == b"RIFF":
+        return _riff(data)
+    lines = _text(data)
+    if [line.strip() for line in lines[:2]] != ["JASC-PAL", "0100"] or len(lines) < 3 or not lines[2].strip().isdigit():
+        raise _Damaged("it is neither a JASC nor a RIFF palette")
+    count = int(lines[2])
+    if len(lines) < 3 + count:
+        raise _Damaged(f"it breaks off: {count} colours are announced, {len(lines) - 3} lines follow")
+    return _colours([_triple(line.split(), number) for number, line in enumerate(lines[3 : 3 + count], 4)])
+
+
+def _riff(data: bytes) -> Array:
+    """Microsoft's multimedia file formats: RIFF('PAL ' data(u16 version, u16 count, count * (r, g, b, flags)))."""
+    if data[8:16] != b"PAL data" or len(data) < 24:
+        raise _Damaged("it is a RIFF file, but no palette")
+    count = struct.unpack("<H", data[22:24])[0]
+    if len(data) < 24 + 4 * count:
+        raise _Damaged(f"it breaks off: {count} colours are announced, {(len(data) - 24) // 4} are there")
+    return np.frombuffer(data[24 : 24 + 4 * count], np.uint8).reshape(-1, 4)[:, :3].copy()
+
+
+def _act(data: bytes) -> Array:
+    if len(data) not in (768, 772):
+        raise _Damaged(f"it has {len(data)} bytes, an .act has 768 or 772")
+    count = struct.unpack(">H", data[768:770])[0] if len(data) == 772 else 256
+    return np.frombuffer(data[:768], np.uint8).reshape(-1, 3)[: count or 256].copy()
+
+
+def _of_picture(path: Path) -> Array:
+    """The palette of an index picture, or all colours of another one, in the order in which they are met."""
+    try:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    except UnidentifiedImageError:
+        raise _Damaged("it is no picture that can be read") from None
+    except Image.DecompressionBombError:
+        raise _Damaged("it has far too many pixels") from None
+    found, first = np.unique(pixels, axis=0, return_index=True)
+    return found[np.argsort(first)]
+
+
+# --- colours ----------------------------------------------------------------------------------------------------
+
+_TO_LMS = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+
+
+def oklab(colours: Array) -> Array:
+    """(..., 3) uint8 sRGB to OKLab: lightness in [0, 1], and how red and how yellow, each within about 0.35 of 0."""
+    srgb = np.asarray(colours, np.float64) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
+
+
+def six_bits(colours: Array) -> Array:
+    """The nearest of the 262,144 colours that a VGA card can show."""
+    six = np.rint(np.asarray(colours, np.float64) * (63 / 255)).astype(np.uint8)
+    return (six << 2) | (six >> 4)
+
+
+def nearest(colours: Array, palette: Array) -> Array:
+    """(...) uint8: which colour of a palette is most like each of (..., 3) uint8."""
+    flat, which = np.unique(np.asarray(colours).reshape(-1, 3), axis=0, return_inverse=True)
+    return _nearest_lab(oklab(flat), oklab(palette))[which].reshape(np.shape(colours)[:-1])
+
+
+def _nearest_lab(lab: Array, targets: Array) -> Array:
+    parts = [
+        ((lab[start : start + 4096, None] - targets) ** 2).sum(2).argmin(1)
+        for start in range(0, max(1, len(lab)), 4096)
+    ]
+    return np.concatenate(parts).astype(np.uint8)
+
+
+def remapped(pixels: Array, palette: Array, dither: Dither = "none", strength: float = 1.0) -> Array:
+    """(H, W) uint8: a picture (H, W, 3) uint8 in another palette.
+
+    Args:
+        dither: "bayer" mixes, in a pattern of 8 x 8, the two colours that a pixel lies between; "floyd-steinberg" hands
+            on what each pixel misses (1976).
+        strength: of the dither, from 0 to 1.
+
+    Raises:
+        ValueError: the strength is out of range.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength of a dither is from 0 to 1, got {strength}")
+    if dither == "none" or strength == 0 or len(palette) == 1:
+        return nearest(pixels, palette)
+    return _bayer(pixels, palette, strength) if dither == "bayer" else _diffused(pixels, palette, strength)
+
+
+def _bayer(pixels: Array, palette: Array, strength: float) -> Array:
+    """The nearest colour, or its best partner where the threshold is below the share that the partner should have."""
+    from hubmodels.pixelscene.drawing import THRESHOLDS
+
+    height, width, _ = pixels.shape
+    flat, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    lab, targets = oklab(flat), oklab(palette)
+    first = _nearest_lab(lab, targets)
+    second, share = np.empty_like(first), np.empty(len(flat))
+    for start in range(0, len(flat), 1024):
+        part = slice(start, start + 1024)
+        at = targets[first[part]][:, None]
+        toward, off = targets[None] - at, lab[part][:, None] - at
+        lengths = (toward**2).sum(2)
+        along = np.where(lengths > 1e-9, (toward * off).sum(2) / np.maximum(lengths, 1e-9), 0).clip(0, 0.5)
+        # far partners mix badly: a checker of black and white is no grey to the eye
+        misses = ((along[..., None] * toward - off) ** 2).sum(2) + 0.03 * along * (1 - along) * lengths
+        second[part] = misses.argmin(1)
+        share[part] = np.take_along_axis(along, second[part][:, None].astype(int), 1)[:, 0]
+    which = which.reshape(height, width)
+    down, across = -(-height // 8), -(-width // 8)
+    thresholds = np.tile(THRESHOLDS, (down, across))[:height, :width]
+    return np.where(share[which] * strength > thresholds, second[which], first[which])
+
+
+def _diffused(pixels: Array, palette: Array, strength: float) -> Array:
+    height, width, _ = pixels.shape
+    left, targets = oklab(pixels), oklab(palette)
+    made = np.empty((height, width), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            made[y, x] = ((targets - left[y, x]) ** 2).sum(1).argmin()
+            missed = (left[y, x] - targets[made[y, x]]) * strength / 16
+            if x + 1 < width:
+                left[y, x + 1] += 7 * missed
+            if y + 1 < height:
+                left[y + 1, max(0, x - 1) : x + 2] += (
+                    missed * np.array([[3], [5], [1]])[1 - min(1, x) : 3 - (x + 1 == width)]
+                )
+    return made

@@ -1,0 +1,117 @@
+"""Files for artists, opened again by Pillow and by a reader of the published .aseprite format."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hubmodels.pixelscene import files
+from hubmodels.pixelscene.palettes import BUILT_IN
+
+
+def picture(height: int = 6, width: int = 10, colours: int = 256) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, colours, (height, width)).astype(np.uint8)
+
+
+def test_png_has_the_indices_the_palette_in_its_order_and_the_words(tmp_path: Path) -> None:
+    indices, palette = picture(), BUILT_IN["vga"][::-1].copy()
+    files.write(tmp_path / "a.png", files.png(indices, palette, {"prompt": "Höhle 🕯", "seed": "3"}, transparent=7))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P" and image.info["transparency"] == 7
+        assert np.array_equal(np.asarray(image), indices)
+        assert image.getpalette() == palette.flatten().tolist()
+        assert image.text == {"prompt": "Höhle 🕯", "seed": "3"}  # type: ignore[attr-defined]
+        assert np.array_equal(np.asarray(image.convert("RGB")), palette[indices])
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_few_colours_are_not_filled_up_to_others() -> None:
+    image = files.index_image(picture(colours=4), BUILT_IN["cga"])
+    assert np.array_equal(np.asarray(image.convert("RGB")), BUILT_IN["cga"][picture(colours=4)])
+    with pytest.raises(ValueError, match="beyond a palette of 4 colours"):
+        files.index_image(picture(), BUILT_IN["cga"])
+    with pytest.raises(ValueError, match="uint8"):
+        files.index_image(picture().astype(int), BUILT_IN["vga"])
+
+
+def test_enlarging_repeats_pixels() -> None:
+    indices = picture()
+    for scale in (1, 2, 6):
+        large = files.enlarged(indices, scale)
+        assert np.array_equal(large[::scale, ::scale], indices)
+        assert np.array_equal(large[scale - 1 :: scale, scale - 1 :: scale], indices)
+    with pytest.raises(ValueError, match="1 to 6 times, got 7"):
+        files.enlarged(indices, 7)
+
+
+def test_a_contact_sheet_shows_each_picture_unchanged() -> None:
+    pairs = [(picture(40, 60, 16), BUILT_IN["ega"]), (picture(30, 60, 4), BUILT_IN["cga"])]
+    sheet = np.asarray(files.contact_sheet(pairs, ["one", "a caption that is far too long for its picture"], 2, 2))
+    gap = files.GAP
+    for number, (indices, palette) in enumerate(pairs):
+        left = gap + number * (120 + gap)
+        height = indices.shape[0] * 2
+        assert np.array_equal(sheet[gap : gap + height : 2, left : left + 120 : 2], palette[indices])
+    assert (sheet[gap + 80 : gap + 80 + files.LINE, gap : gap + 120] > 150).any(), "the caption"
+    with pytest.raises(ValueError, match="each picture needs a caption"):
+        files.contact_sheet(pairs, ["one"], 2)
+
+
+def sprite(data: bytes) -> dict[str, Any]:
+    """What a reader of the published format finds."""
+    size, magic, frames, width, height, depth = struct.unpack_from("<IHHHHH", data)
+    assert (size, magic, frames, depth) == (len(data), 0xA5E0, 1, 8)
+    found: dict[str, Any] = {"size": (width, height), "transparent": data[28], "layers": [], "cels": []}
+    assert struct.unpack_from("<H", data, 32)[0] <= 256
+    length, magic, _, duration, count = struct.unpack_from("<IHHHxxI", data, 128)
+    assert magic == 0xF1FA and 128 + length == len(data) and duration > 0
+    at = 144
+    for _ in range(count):
+        length, kind = struct.unpack_from("<IH", data, at)
+        chunk = data[at + 6 : at + length]
+        if kind == 0x2019:
+            entries, first, last = struct.unpack_from("<III", chunk)
+            assert (first, last) == (0, entries - 1)
+            rows = [struct.unpack_from("<HBBBB", chunk, 20 + 6 * n) for n in range(entries)]
+            assert all(row[0] == 0 and row[4] == 255 for row in rows)
+            found["palette"] = [list(row[1:4]) for row in rows]
+        elif kind == 0x2004:
+            flags, type_ = struct.unpack_from("<HH", chunk)
+            letters = struct.unpack_from("<H", chunk, 16)[0]
+            found["layers"].append((chunk[18 : 18 + letters].decode(), bool(flags & 8), bool(flags & 1), type_))
+        elif kind == 0x2005:
+            layer, x, y, opacity, type_ = struct.unpack_from("<HhhBH", chunk)
+            w, h = struct.unpack_from("<HH", chunk, 16)
+            assert (x, y, opacity, type_) == (0, 0, 255, 2)
+            found["cels"].append((layer, np.frombuffer(zlib.decompress(chunk[20:]), np.uint8).reshape(h, w)))
+        at += length
+    assert at == len(data)
+    return found
+
+
+def test_aseprite_has_layers_and_palette() -> None:
+    back, front = picture(), picture()[::-1].copy()
+    found = sprite(files.aseprite([("back", back), ("Wände", front)], BUILT_IN["vga"], transparent=5))
+    assert found["size"] == (10, 6) and found["transparent"] == 5
+    assert found["layers"] == [("back", True, True, 0), ("Wände", False, True, 0)]
+    assert found["palette"] == BUILT_IN["vga"].tolist()
+    for (layer, indices), (number, expected) in zip(found["cels"], enumerate((back, front)), strict=True):
+        assert layer == number and np.array_equal(indices, expected)
+    with pytest.raises(ValueError, match="all layers must be 10 x 6, got 6 x 6"):
+        files.aseprite([("back", back), ("front", picture(6, 6))], BUILT_IN["vga"])
+
+
+def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write(tmp_path / "a.png", b"before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device; nothing was written"):
+        files.write(tmp_path / "a.png", b"after")
+    assert (tmp_path / "a.png").read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
