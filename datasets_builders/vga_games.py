@@ -1,0 +1,241 @@
+"""Backgrounds of adventures of the VGA era that anyone may distribute, read from their Debian packages.
+
+    pictures(game) -> Picture, ...       each with its own palette, where it comes from and what its game calls it
+
+The formats are written down here from facts about them, and each is checked against what it says of itself. Colours are
+brought to the 6 bits that a VGA card shows. Nothing of the games is part of this project.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray as Array
+from PIL import Image
+
+WIDTH = 320
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """As a game has it."""
+
+    name: str
+    indices: Array
+    """(H, W) uint8."""
+    palette: Array
+    """(256, 3) uint8, six bits repeated to fill eight."""
+
+
+class FormatError(Exception):
+    """A file is not what it should be."""
+
+
+def six_to_eight(palette: Array) -> Array:
+    """(256, 3) of 0 to 63 to uint8."""
+    return ((palette << 2) | (palette >> 4)).astype(np.uint8)
+
+
+# --- Flight of the Amazon Queen -----------------------------------------------------------------------------------
+
+
+def queen(archive: bytes) -> dict[str, bytes]:
+    """Members of queen.1c, by name."""
+    if archive[:4] != b"QTBL":
+        raise FormatError("queen.1c does not begin with QTBL")
+    (count,) = struct.unpack_from(">H", archive, 13)
+    members = {}
+    for number in range(count):
+        name, _, offset, size = struct.unpack_from(">12sBII", archive, 15 + 21 * number)
+        members[name.split(b"\0")[0].decode("latin-1").strip()] = archive[offset : offset + size]
+    return members
+
+
+def queen_pictures(archive: bytes) -> Iterator[Picture]:
+    """All its PCX pictures; rooms of 150 rows have the game's verbs below them."""
+    for name, data in queen(archive).items():
+        if name.endswith(".PCX"):
+            with Image.open(io.BytesIO(data)) as image:
+                indices = np.asarray(image, np.uint8)
+                palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            yield Picture(name.removesuffix(".PCX"), indices, six_to_eight(palette >> 2))
+
+
+# --- Drascula -----------------------------------------------------------------------------------------------------
+
+
+def drascula_picture(name: str, data: bytes) -> Picture:
+    """An .ALG: 128 bytes of header as of a PCX, runs, and a palette at the end."""
+    return Picture(
+        name, unpacked(data[128:-768], WIDTH * 200).reshape(200, WIDTH), six_to_eight(last_palette(data) >> 2)
+    )
+
+
+def unpacked(data: bytes, size: int) -> Array:
+    """Runs as in a PCX: a byte from 0xC0 up says how often the next one comes, all others stand for themselves."""
+    out, at = bytearray(), 0
+    while len(out) < size:
+        if at >= len(data):
+            raise FormatError(f"the picture breaks off after {len(out)} of {size} pixels")
+        if data[at] >= 0xC0:
+            out += data[at + 1 : at + 2] * (data[at] & 0x3F)
+            at += 2
+        else:
+            out.append(data[at])
+            at += 1
+    return np.frombuffer(bytes(out[:size]), np.uint8)
+
+
+def last_palette(data: bytes) -> Array:
+    return np.frombuffer(data[-768:], np.uint8).reshape(256, 3)
+
+
+# --- Beneath a Steel Sky ------------------------------------------------------------------------------------------
+
+
+ROOM_TILES = (16, 8)
+"""Pictures of rooms are stored tile by tile, width and height in pixels."""
+ROOM, FRAME = 320 * 192, 320 * 200
+
+
+def sky_entries(directory: bytes, disk: bytes) -> dict[int, tuple[bytes, bool]]:
+    """Files of sky.dsk as they are stored, by number, and whether the header of 22 bytes belongs to them.
+
+    Entries of sky.dnr are u16 number, u24 offset (in 16 bytes where bit 23 is set), u24 size; bit 23 of the size says
+    that the file has no header, bit 22 that its header is for the disk only.
+    """
+    (count,) = struct.unpack_from("<I", directory)
+    found = {}
+    for number in range(count):
+        entry = directory[4 + 8 * number : 12 + 8 * number]
+        offset, size = int.from_bytes(entry[2:5], "little"), int.from_bytes(entry[5:8], "little")
+        start = (offset & 0x7FFFFF) << (4 if offset & 0x800000 else 0)
+        data = disk[start : start + (size & 0x3FFFFF)]
+        found[struct.unpack_from("<H", entry)[0]] = data, not size & 0xC00000
+    return found
+
+
+def sky_size(stored: tuple[bytes, bool]) -> int:
+    """Of a file when it is unpacked, which takes time."""
+    data, headed = stored
+    packed = data[22:26] == b"RNC\1" and struct.unpack_from("<H", data)[0] & 0x80
+    return struct.unpack_from(">I", data, 26)[0] + 22 * headed if packed else len(data)
+
+
+def sky_file(stored: tuple[bytes, bool]) -> bytes:
+    data, headed = stored
+    if data[22:26] != b"RNC\1" or not struct.unpack_from("<H", data)[0] & 0x80:
+        return data
+    return (data[:22] if headed else b"") + rnc1(data[22:])
+
+
+def sky_compacts(table: bytes) -> dict[str, tuple[int, ...]]:
+    """Lists of words in sky.cpt, by name: u16 version, lists of slots of u16 size, u16 type, words; then the names."""
+    _, lists = struct.unpack_from("<HH", table)
+    slots, at = sum(struct.unpack_from(f"<{lists}H", table, 4)), 12 + 2 * lists
+    found = []
+    for _ in range(slots):
+        (size,) = struct.unpack_from("<H", table, at)
+        if size:
+            found.append(struct.unpack_from(f"<{size}H", table, at + 4))
+            at += 2 + 2 * size
+        at += 2
+    (length,) = struct.unpack_from("<I", table, at)
+    names = table[at + 4 : at + 4 + length].split(b"\0")
+    return {name.decode("latin-1"): words for name, words in zip(names, found, strict=False)}
+
+
+def sky_pictures(directory: bytes, disk: bytes, table: bytes) -> Iterator[Picture]:
+    """Rooms, which are named after their number in the game, and frames of the opening comic."""
+    entries, compacts = sky_entries(directory, disk), sky_compacts(table)
+    palettes = {
+        re.sub(r"\D", "", name): np.array(words, "<u2").view(np.uint8).reshape(256, 3)
+        for name, words in compacts.items()
+        if re.fullmatch(r"s\d+_pal|sc\d+_palette|pal\d+", name) and len(words) == 384
+    }
+    rooms = {
+        word & 0x7FFF: room
+        for name, words in compacts.items()
+        if (room := re.sub(r"\D", "", name)) in palettes and re.search("fast_list|chip_list", name)
+        for word in words
+    }
+    for number, stored in sorted(entries.items()):
+        size = sky_size(stored)
+        if size == ROOM and number in rooms:
+            across, down = ROOM_TILES
+            tiles = np.frombuffer(sky_file(stored), np.uint8).reshape(192 // down, WIDTH // across, down, across)
+            indices = tiles.swapaxes(1, 2).reshape(192, WIDTH)
+            yield Picture(f"room {rooms[number]}", indices, six_to_eight(palettes[rooms[number]]))
+        elif size == FRAME and number - 1 in entries and sky_size(entries[number - 1]) == 768:
+            palette = np.frombuffer(sky_file(entries[number - 1]), np.uint8).reshape(256, 3)
+            indices = np.frombuffer(sky_file(stored), np.uint8).reshape(200, WIDTH)
+            yield Picture(f"frame {number}", indices, six_to_eight(palette))
+
+
+def rnc1(data: bytes) -> bytes:
+    """RNC ProPack, method 1: Huffman codes for how many literals, how far back and how long, in 16-bit words.
+
+    Header, big-endian: "RNC\\1", u32 unpacked size, u32 packed size, u16 checksums of both, u8 leeway, u8 blocks.
+    """
+    size, packed = struct.unpack_from(">II", data, 4)
+    source = data[18 : 18 + packed]
+    out = bytearray()
+    at, held, bits = 0, 0, 0
+
+    def fill(count: int) -> None:
+        nonlocal at, held, bits
+        while bits < count:
+            held |= int.from_bytes(source[at : at + 2], "little") << bits
+            at, bits = at + 2, bits + 16
+
+    def take(count: int) -> int:
+        nonlocal held, bits
+        fill(count)
+        value = held & ((1 << count) - 1)
+        held, bits = held >> count, bits - count
+        return value
+
+    def table() -> list[tuple[int, int]]:
+        """Canonical codes, which come with their lowest bit first: length and value by the bits that come next."""
+        lengths = [take(4) for _ in range(take(5))]
+        longest = max(lengths, default=0)
+        codes, code = [(0, 0)] * (1 << longest), 0
+        for length in range(1, longest + 1):
+            for value, own in enumerate(lengths):
+                if own == length:
+                    first = int(f"{code:0{length}b}"[::-1], 2)
+                    codes[first :: 1 << length] = [(length, value)] * (1 << (longest - length))
+                    code += 1
+            code <<= 1
+        return codes
+
+    def symbol(codes: list[tuple[int, int]]) -> int:
+        nonlocal held, bits
+        fill(len(codes).bit_length() - 1)
+        length, value = codes[held & (len(codes) - 1)]
+        if not length:
+            raise FormatError("an RNC file has a code that its table does not know")
+        held, bits = held >> length, bits - length
+        return value if value < 2 else take(value - 1) | (1 << (value - 1))
+
+    take(2)
+    while len(out) < size:
+        literals, back, length = table(), table(), table()
+        for left in range(take(16), 0, -1):
+            count = symbol(literals)
+            if count:
+                # literals lie between the words of bits: those that are read ahead go behind them
+                whole = bits // 16
+                at -= 2 * whole
+                bits -= 16 * whole
+                held &= (1 << bits) - 1
+                out += source[at : at + count]
+                at += count
+            if left > 1:
+                far, long = symbol(back) + 1, symbol(length) + 2
+                for _ in range(long):
+                    out.append(out[-far])
+    return bytes(out[:size])
