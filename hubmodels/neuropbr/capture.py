@@ -3,7 +3,7 @@
     maps, seed --camera, lights--> radiance in the texture's frame --shadow--> seen through a homography --> photo
 
 All of a capture follows from (maps, seed): the room's light and the dirt on the surface are the same in all its photos,
-camera, flash, exposure and noise differ from photo to photo.
+camera, flash or lamp, exposure and noise differ from photo to photo.
 """
 
 import io
@@ -21,8 +21,9 @@ from hubmodels.neuropbr.shading import shade_supersampled
 
 Maps = dict[str, Tensor]
 """(C, H, W) or (B, C, H, W) by name, as the package has them. Not that of model.py, which takes seconds to import."""
-FLASH = 0.75
-"""Share of the photos that are taken with the flash, which is how to photograph a material."""
+FLASH, LAMP = 0.4, 0.35
+"""Shares of the photos that are taken with the flash, and with a lamp held to one side: how to photograph a material.
+The others have the light of the room alone."""
 STRIP = 2**16
 """Samples shaded at a time: as many as stay in the cache of a processor, which is three times as fast."""
 
@@ -77,7 +78,11 @@ def capture(
     for number in range(views):
         draw = _random(seed, number + 1)
         camera = random_camera(draw, height / width, crop=0.5)
-        lit = light.flashed(room, camera.eye, draw) if torch.rand((), generator=draw) < FLASH else room
+        chance = torch.rand((), generator=draw)
+        if chance < FLASH:
+            lit = light.flashed(room, camera.eye, draw)
+        else:
+            lit = light.side_lit(room, draw) if chance < FLASH + LAMP else room
         eye = camera.eye[None]
         radiance = _shaded(material, lit, eye, supersample)
         if dirt.shadow:

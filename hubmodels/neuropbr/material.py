@@ -14,7 +14,7 @@ from torch import Tensor
 from hubmodels.images import from_unit, to_uint8
 from hubmodels.neuropbr.cameras import blurred_surround, homography, photograph, project, random_camera
 from hubmodels.neuropbr.export import is_ours_to_fill, save_material
-from hubmodels.neuropbr.lights import flashed, plane_irradiance, room_lights
+from hubmodels.neuropbr.lights import flashed, plane_irradiance, room_lights, side_lit
 from hubmodels.neuropbr.model import Maps, NeuroPBR
 from hubmodels.neuropbr.photos import develop, metered, snapshot
 from hubmodels.neuropbr.predict import FRAME, SIDES, Progress, predict, silent
@@ -104,7 +104,8 @@ def make_material(
 
 
 def example_photos(name: str, size: int = 640) -> list[tuple[Tensor, list[list[float]]]]:
-    """Three photos (3, h, w) uint8 of a made-up material, and where its corners are in each, in pixels.
+    """Three photos (3, h, w) uint8 of a made-up material, in the light of the room, with a flash and with a lamp at one
+    side, and where its corners are in each, in pixels.
 
     Args:
         name: one of `EXAMPLES`.
@@ -117,8 +118,10 @@ def example_photos(name: str, size: int = 640) -> list[tuple[Tensor, list[list[f
         camera = random_camera(draw, max_tilt=30)
         matrix = homography(camera, 1.0)
         lights = room_lights(torch.Generator().manual_seed(EXAMPLES[name]))
-        if number:
+        if number == 1:
             lights = flashed(lights, camera.eye, draw)
+        elif number == 2:
+            lights = side_lit(lights, draw)
         radiance = shade(maps, lights, camera.eye[None])
         seen = photograph(radiance, matrix[None], size, size, blurred_surround(radiance, size, size))[0]
         photo = develop(seen, snapshot(draw, metered(seen, float(plane_irradiance(lights).mean()))), draw)

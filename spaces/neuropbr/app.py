@@ -313,8 +313,8 @@ STYLE = """<style>
 
 INTRO = """# A surface, and what it is made of
 Photos of a flat surface, one or more, become the maps of its material: colour, roughness, metal, relief. Several
-photos from different sides, with the flash, say more than one. A network of {millions:.1f} million weights
-looks at them; photos and maps are deleted after an hour."""
+photos from different sides, with the flash or a lamp held low to one side, say more than one. A network of
+{millions:.1f} million weights looks at them; photos and maps are deleted after an hour."""
 
 
 def page(model: NeuroPBR) -> None:

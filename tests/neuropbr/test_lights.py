@@ -18,6 +18,7 @@ from hubmodels.neuropbr.lights import (
     point,
     rendering_configurations,
     room_lights,
+    side_lit,
     unseen,
 )
 
@@ -173,7 +174,7 @@ def test_room_lights_are_a_pure_function_of_the_generator_and_vary() -> None:
     assert counts == {0, 1, 2, 3}
 
 
-def test_a_flash_is_at_the_camera_and_outshines_the_room_by_half_to_four_times() -> None:
+def test_a_flash_is_at_the_camera_and_outshines_the_room_by_one_to_sixteen_times() -> None:
     eye, shares = torch.tensor([0.3, -0.2, 2.0]), []
     for seed in range(40):
         room = room_lights(seeded(seed)).scaled(seed + 1)
@@ -181,7 +182,23 @@ def test_a_flash_is_at_the_camera_and_outshines_the_room_by_half_to_four_times()
         assert torch.equal(both.position[:, :-1], room.position) and torch.equal(both.color[:, :-1], room.color)
         assert torch.equal(both.position[0, -1], eye) and both.is_point[0, -1]
         shares.append(luminance(both) / luminance(room) - 1)
-    assert min(shares) == pytest.approx(0.5, abs=0.3) and max(shares) == pytest.approx(4, abs=0.3)
+    assert 1 <= min(shares) < 1.5 and 12 < max(shares) <= 16.01
+
+
+def test_a_lamp_at_one_side_is_low_and_all_around() -> None:
+    elevations, azimuths, shares = [], [], []
+    for seed in range(40):
+        room = room_lights(seeded(seed))
+        both = side_lit(room, seeded(seed))
+        assert torch.equal(both.position[:, :-1], room.position) and both.is_point[0, -1]
+        x, y, z = both.position[0, -1].tolist()
+        elevations.append(math.degrees(math.atan2(z, math.hypot(x, y))))
+        azimuths.append(math.degrees(math.atan2(y, x)) % 360)
+        shares.append(luminance(both) / luminance(room) - 1)
+        assert 1.5 <= math.dist((x, y, z), (0, 0, 0)) <= 4
+    assert 15 <= min(elevations) < 20 and 50 < max(elevations) <= 55
+    assert all(any(low <= azimuth < low + 90 for azimuth in azimuths) for low in (0, 90, 180, 270))
+    assert 1 <= min(shares) < 1.5 and 12 < max(shares) <= 16.01
 
 
 def luminance(lights: Lights) -> float:
