@@ -1,0 +1,373 @@
+"""An index picture to a few hundred tokens and back, always in exactly the palette that it is given.
+
+    colours (B, 3, H, W) --Encoder--> (B, D, h, w) --quantizer--> codes, tokens (B, h, w)
+    codes --Decoder--> a colour and a feature for each pixel
+    both, and the palette (B, K, 3) --Pointer--> logits (B, K, H, W): which colour of the palette
+
+B batch, K colours of a palette, D numbers of a code; h, w are H, W by the stride. Colours are OKLab (see `palettes`),
+whose distances are about what the eye sees. Tokens are whole numbers below `codebook_size`.
+
+Sources: VQGAN, Esser et al. 2021 (arXiv 2012.09841); no attention, as in MaskBit, Weber et al. 2024 (arXiv 2409.16211).
+The pointer asks how near each colour is and how well it goes with what stands around, so its beginning is a snap to the
+nearest colour and what it learns is where to dither.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hubmodels.hub import HubModel
+
+GROUPS = 8
+"""Of the norms, which are over a picture and the channels of a group: batches of one are safe."""
+
+
+@dataclass(frozen=True)
+class PixelVQGANConfig:
+    """Shape of the network. The defaults are the released one."""
+
+    stride: Literal[8, 16] = 8
+    """Pixels a side of a token: 8 makes 1,000 of 320 x 200, 16 makes 240 of 320 x 192."""
+    channels: int = 32
+    """At full size; as many times as `growth` says with each halving."""
+    growth: str = "1,2,3,4,4"
+    """Channels at full size, half, quarter ... by `channels`."""
+    blocks: int = 2
+    """Residual blocks at each size."""
+    quantizer: Literal["fsq", "vq"] = "fsq"
+    levels: str = "8,5,5,5"
+    """Of fsq: steps of each number of a code."""
+    codes: int = 1024
+    """Of vq."""
+    code_width: int = 8
+    """Of vq: numbers of a code."""
+    head: Literal["pointer", "nearest"] = "pointer"
+    """`nearest` only snaps a colour to the palette; for comparison."""
+    features: int = 16
+    """Of a pixel and of a colour, which the pointer compares."""
+
+    def __post_init__(self) -> None:
+        if self.stride not in (8, 16):
+            raise ValueError(f"stride must be 8 or 16, got {self.stride}")
+        if self.channels % GROUPS or self.channels < GROUPS or min(self.blocks, self.features) < 1:
+            raise ValueError(f"channels must be a multiple of {GROUPS}, blocks and features at least 1")
+        if min(whole_numbers(self.growth)) < 1 or len(whole_numbers(self.growth)) <= self.halvings:
+            raise ValueError(f"growth needs {self.halvings + 1} numbers of at least 1, got {self.growth!r}")
+        if min(whole_numbers(self.levels)) < 2 or min(self.codes, self.code_width) < 2:
+            raise ValueError("levels, codes and code_width must be at least 2")
+
+    @property
+    def halvings(self) -> int:
+        return int(math.log2(self.stride))
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each size, fine to coarse."""
+        return [self.channels * times for times in whole_numbers(self.growth)[: self.halvings + 1]]
+
+    @property
+    def codebook_size(self) -> int:
+        return math.prod(whole_numbers(self.levels)) if self.quantizer == "fsq" else self.codes
+
+
+def whole_numbers(said: str) -> list[int]:
+    """Of "8,5,5".
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    try:
+        return [int(word) for word in said.split(",")]
+    except ValueError:
+        raise ValueError(f"a list of whole numbers looks like 8,5,5, got {said!r}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What training compares with the truth."""
+
+    logits: Tensor
+    """(B, K, H, W)."""
+    colours: Tensor
+    """(B, 3, H, W) OKLab, before the palette is asked."""
+    tokens: Tensor
+    """(B, h, w)."""
+    commitment: Tensor
+    """Mean squared distance of what was encoded from its code; 0 for fsq, which has none to keep."""
+
+
+class PixelVQGAN(
+    HubModel,
+    pipeline_tag="image-to-image",
+    tags=["pixel-art", "vqgan", "vector-quantization", "fsq"],
+    paper_url="https://arxiv.org/abs/2012.09841",
+):
+    """Pixel-art backgrounds of the VGA era as a few hundred tokens, and back in exactly their palette."""
+
+    def __init__(self, config: PixelVQGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.quantizer = FSQ(config) if config.quantizer == "fsq" else VQ(config)
+        self.encoder = Encoder(config, self.quantizer.width)
+        self.decoder = Decoder(config, self.quantizer.width)
+        self.pointer = Pointer(config)
+
+    def forward(self, colours: Tensor, palette: Tensor) -> Reconstruction:
+        """
+        Args:
+            colours: (B, 3, H, W) OKLab; the stride divides H and W.
+            palette: (B, K, 3) OKLab.
+        """
+        self._check(colours.shape[-2:])
+        codes, tokens, commitment = self.quantizer(self.encoder(colours))
+        logits, made = self.pointer(self.decoder(codes), palette)
+        return Reconstruction(logits, made, tokens, commitment)
+
+    @torch.inference_mode()
+    def encode(self, indices: Tensor, palette: Tensor) -> Tensor:
+        """Tokens (B, h, w) of index pictures (B, H, W), whole numbers into palettes (B, K, 3) in OKLab.
+
+        Raises:
+            ValueError: the stride does not divide the picture, or an index is beyond the palette.
+        """
+        self._check(indices.shape[-2:])
+        if indices.numel() and int(indices.max()) >= palette.shape[1]:
+            raise ValueError(f"index {int(indices.max())} is beyond a palette of {palette.shape[1]} colours")
+        return self.quantizer(self.encoder(coloured(indices, palette)))[1]
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor, palette: Tensor) -> Tensor:
+        """Index pictures (B, H, W) uint8 of tokens (B, h, w), in palettes (B, K, 3) in OKLab.
+
+        Raises:
+            ValueError: a token is out of range.
+        """
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.codebook_size:
+            raise ValueError(f"tokens must be from 0 to {self.config.codebook_size - 1}")
+        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
+        return logits.argmax(1).to(torch.uint8)
+
+    def _check(self, size: torch.Size) -> None:
+        if any(side % self.config.stride or not side for side in size):
+            raise ValueError(
+                f"pictures need sides that {self.config.stride} divides, got {size[1]} x {size[0]}: crop or pad them"
+            )
+
+
+def coloured(indices: Tensor, palette: Tensor) -> Tensor:
+    """(B, 3, H, W) colours of index pictures (B, H, W) in palettes (B, K, 3)."""
+    flat = indices.long().flatten(1)[..., None].expand(-1, -1, 3)
+    return palette.gather(1, flat).unflatten(1, indices.shape[-2:]).permute(0, 3, 1, 2)
+
+
+# --- codes --------------------------------------------------------------------------------------------------------
+
+
+def straight_through(rounded: Tensor, value: Tensor) -> Tensor:
+    """`rounded` on the way forward; the gradient passes as if nothing had been rounded."""
+    return value + (rounded - value).detach()
+
+
+class FSQ(nn.Module):
+    """Each number of a code is rounded to one of a few levels; all combinations are the codebook, none can die.
+
+    Source: Mentzer et al. 2023 (arXiv 2309.15505), section 3 and appendix A.1.
+    """
+
+    def __init__(self, config: PixelVQGANConfig) -> None:
+        super().__init__()
+        self.levels = whole_numbers(config.levels)
+        self.width = len(self.levels)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z (B, D, h, w) -> codes in [-1, 1], tokens (B, h, w), 0."""
+        levels = self._of_levels(z)
+        half = (levels - 1) * (1 + 1e-3) / 2
+        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
+        bounded = (z + (offset / half).atanh()).tanh() * half - offset
+        steps = straight_through(bounded.round(), bounded)
+        reach = (levels / 2).floor()
+        digits = (steps.detach() + reach).long()
+        return steps / reach, (digits * self._of_basis(digits)).sum(1), z.new_zeros(())
+
+    def codes_of(self, tokens: Tensor) -> Tensor:
+        """(B, h, w) -> (B, D, h, w)."""
+        levels = self._of_levels(tokens)
+        digits = torch.div(tokens[:, None], self._of_basis(tokens), rounding_mode="floor") % levels
+        reach = (levels / 2).floor()
+        return (digits - reach) / reach
+
+    def _of_levels(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.levels, device=like.device).view(1, -1, 1, 1)
+
+    def _of_basis(self, like: Tensor) -> Tensor:
+        """By how much a step of each number moves the token: 1, L0, L0 L1, ..."""
+        steps = [math.prod(self.levels[:place]) for place in range(self.width)]
+        return torch.tensor(steps, device=like.device).view(1, -1, 1, 1)
+
+
+class VQ(nn.Module):
+    """The nearest of some learned codes on the unit sphere, which follow what is encoded as a moving average.
+
+    The first batch of training places them (k-means); codes that nothing has come near to for a while move to where
+    something is. Both need `training`: evaluation changes nothing.
+
+    Source: van den Oord et al. 2017 (arXiv 1711.00937), appendix A.1; codes of unit length and few numbers, Yu et al.
+    2021 (arXiv 2110.04627), section 3.2.
+    """
+
+    DECAY, DEAD, ROUNDS = 0.99, 0.03, 10
+    placed: Tensor
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, config: PixelVQGANConfig) -> None:
+        super().__init__()
+        self.width = config.code_width
+        self.register_buffer("codebook", F.normalize(torch.randn(config.codes, config.code_width), dim=1))
+        self.register_buffer("counts", torch.zeros(config.codes))
+        self.register_buffer("sums", torch.zeros(config.codes, config.code_width))
+        self.register_buffer("placed", torch.tensor(0))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z (B, D, h, w) -> codes of unit length, tokens (B, h, w), how far z is off."""
+        z = F.normalize(z, dim=1)
+        flat = z.permute(0, 2, 3, 1).flatten(0, 2)
+        if self.training:
+            with torch.no_grad():
+                self._follow(flat.detach().float())
+        tokens = self._nearest(flat.detach()).view(z.shape[0], *z.shape[2:])
+        codes = self.codes_of(tokens).to(z.dtype)
+        return straight_through(codes, z), tokens, F.mse_loss(z, codes)
+
+    def codes_of(self, tokens: Tensor) -> Tensor:
+        """(B, h, w) -> (B, D, h, w)."""
+        return self.codebook[tokens].permute(0, 3, 1, 2)
+
+    def _nearest(self, flat: Tensor) -> Tensor:
+        return (flat.float() @ self.codebook.T).argmax(1)  # of unit length: the nearest is the most alike
+
+    def _follow(self, flat: Tensor) -> None:
+        if not self.placed:
+            self._place(flat)
+        hits = F.one_hot(self._nearest(flat), len(self.codebook)).float()
+        self.counts.lerp_(hits.sum(0), 1 - self.DECAY)
+        self.sums.lerp_(hits.T @ flat, 1 - self.DECAY)
+        dead = self.counts < self.DEAD
+        self.sums[dead] = self._some(flat, int(dead.sum())) * self.counts.mean()
+        self.counts[dead] = self.counts.mean()
+        self.codebook.copy_(F.normalize(self.sums, dim=1))
+
+    def _place(self, flat: Tensor) -> None:
+        self.codebook.copy_(self._some(flat, len(self.codebook)))
+        for _ in range(self.ROUNDS):
+            hits = F.one_hot(self._nearest(flat), len(self.codebook)).float()
+            means = hits.T @ flat
+            self.codebook.copy_(torch.where(hits.sum(0)[:, None] > 0, F.normalize(means, dim=1), self.codebook))
+        self.counts.fill_(len(flat) / len(self.codebook))
+        self.sums.copy_(self.codebook * self.counts[:, None])
+        self.placed.fill_(1)
+
+    def _some(self, flat: Tensor, count: int) -> Tensor:
+        """`count` of what was encoded, each as rarely twice as can be; a little apart where it must be."""
+        order = torch.randperm(len(flat), device=flat.device).repeat(-(-count // len(flat)))[:count]
+        apart = 1e-3 * torch.randn(count, flat.shape[1], device=flat.device)
+        return F.normalize(flat[order] + apart, dim=1)
+
+
+# --- convolutions -------------------------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """x + what two convolutions make of it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(GROUPS, channels), nn.GroupNorm(GROUPS, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # a block starts out as nothing
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: PixelVQGANConfig, width: int) -> None:
+        super().__init__()
+        widths = config.widths
+        self.enter = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            nn.Conv2d(before, after, 2, 2) for before, after in zip(widths, widths[1:], strict=False)
+        )
+        # at full size no blocks: there they cost most, and two colours of a dither are told apart by the first
+        self.blocks = nn.ModuleList(Block(channels) for channels in widths[1:] for _ in range(config.blocks))
+        self.norm = nn.GroupNorm(GROUPS, widths[-1])
+        self.leave = nn.Conv2d(widths[-1], width, 1)
+
+    def forward(self, colours: Tensor) -> Tensor:
+        x = self.enter(colours)
+        each = len(self.blocks) // len(self.down)
+        for number, down in enumerate(self.down):
+            x = down(F.silu(x))
+            for block in self.blocks[number * each : (number + 1) * each]:
+                x = block(x)
+        return self.leave(F.silu(self.norm(x)))
+
+
+class Decoder(nn.Module):
+    """Codes (B, D, h, w) to (B, 3 + F, H, W): a colour, and features for the pointer."""
+
+    def __init__(self, config: PixelVQGANConfig, width: int) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        self.enter = nn.Conv2d(width, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(Block(channels) for channels in widths[:-1] for _ in range(config.blocks))
+        self.up = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.finish = Block(widths[-1])
+        self.norm = nn.GroupNorm(GROUPS, widths[-1])
+        self.leave = nn.Conv2d(widths[-1], 3 + config.features, 3, padding=1)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = self.enter(codes)
+        each = len(self.blocks) // len(self.up)
+        for number, up in enumerate(self.up):
+            for block in self.blocks[number * each : (number + 1) * each]:
+                x = block(x)
+            x = up(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return self.leave(F.silu(self.norm(self.finish(x))))
+
+
+class Pointer(nn.Module):
+    """How well each colour of a palette suits each pixel: minus its distance, and how its key fits the features.
+
+    A palette is a set: its order changes nothing but the order of the logits.
+    """
+
+    def __init__(self, config: PixelVQGANConfig) -> None:
+        super().__init__()
+        self.learned = config.head == "pointer"
+        self.sharpness = nn.Parameter(torch.tensor(5.0))
+        if self.learned:
+            self.key1, self.key2 = nn.Linear(3, 4 * config.features), nn.Linear(4 * config.features, config.features)
+            nn.init.zeros_(self.key2.weight)
+            nn.init.zeros_(self.key2.bias)  # a snap to the nearest colour, at first
+
+    def forward(self, pixels: Tensor, palette: Tensor) -> tuple[Tensor, Tensor]:
+        """pixels (B, 3 + F, H, W), palette (B, K, 3) -> logits (B, K, H, W), colours (B, 3, H, W)."""
+        colours, features = pixels[:, :3], pixels[:, 3:]
+        # |c - p|^2 without (B, K, 3, H, W): what is the same for all colours of a pixel cancels in a softmax
+        near = 2 * torch.einsum("bkc,bchw->bkhw", palette, colours) - palette.square().sum(2)[..., None, None]
+        logits = self.sharpness.exp() * near
+        if self.learned:
+            keys = self.key2(F.gelu(self.key1(palette)))
+            logits = logits + torch.einsum("bkf,bfhw->bkhw", keys, features)
+        return logits, colours
