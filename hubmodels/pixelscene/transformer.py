@@ -1,0 +1,298 @@
+"""Words to tokens: the palette first, then the picture, by one transformer.
+
+    words (B, T, E) --Linear--> context
+    palette tokens (B, P), picture tokens (B, h, w) --embeddings--> one sequence of P + h w
+    sequence, context --Blocks--> logits of each token
+
+`masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
+part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` says token after token, row by row.
+
+Positions of the picture are rotary in two dimensions, so that any height and width will do. A palette token is a colour
+of 12 bits, four for each of red, green and blue; palettes are sorted from dark to light.
+
+B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N = P + h w.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hubmodels.hub import HubModel
+
+COLOURS = 16**3
+"""Palette tokens: 256 r + 16 g + b, each from 0 to 15."""
+Cache = list[tuple[Tensor, Tensor]]
+"""Keys and values (B, heads, n, D / heads) of each layer, of the tokens so far."""
+
+
+@dataclass(frozen=True)
+class PixelTransformerConfig:
+    """Shape of the network. The defaults are the released one."""
+
+    order: Literal["masked", "ar"] = "masked"
+    codebook_size: int = 1000
+    """Picture tokens of the tokenizer that it is trained with."""
+    stride: int = 8
+    """Of that tokenizer."""
+    colours: int = 64
+    """Of a palette."""
+    width: int = 256
+    layers: int = 6
+    heads: int = 8
+    feedforward: int = 640
+    """Of a SwiGLU: half of what goes in gates the other half."""
+    dropout: float = 0.1
+    text: Literal["words", "minilm"] = "words"
+    """`words` are looked up in `vocabulary` and learned; `minilm` are the states of a frozen MiniLM."""
+    text_width: int = 256
+    """E: 384 of MiniLM."""
+    vocabulary: str = ""
+    """Of `words`: all of them, separated by spaces; the first two are for padding and for words that are not in it."""
+    text_repo: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Of `minilm`: which one."""
+    text_revision: str = ""
+    max_words: int = 64
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 4:
+            raise ValueError(f"width {self.width} must be a multiple of 4 times the {self.heads} heads")
+        if min(self.layers, self.heads, self.feedforward, self.colours, self.max_words, self.codebook_size) < 1:
+            raise ValueError("layers, heads, feedforward, colours, max_words and codebook_size must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.text == "words" and len(set(self.words)) < len(self.words):
+            raise ValueError("the vocabulary has a word twice")
+
+    @property
+    def words(self) -> list[str]:
+        return self.vocabulary.split(" ") if self.vocabulary else []
+
+
+class PixelTransformer(
+    HubModel,
+    pipeline_tag="text-to-image",
+    tags=["pixel-art", "masked-image-modeling", "transformer"],
+    paper_url="https://arxiv.org/abs/2202.04200",
+):
+    """Words to the palette and the tokens of a pixel-art background."""
+
+    def __init__(self, config: PixelTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.words = nn.Embedding(max(2, len(config.words)), config.text_width) if config.text == "words" else None
+        self.enter_text = nn.Linear(config.text_width, width)
+        self.nothing = nn.Parameter(torch.randn(width) * 0.02)
+        """Context of no words at all, beside all others."""
+        self.colour = nn.Embedding(COLOURS + 1, width)
+        self.token = nn.Embedding(config.codebook_size + 1, width)
+        """The last of both stands for what is not known, and for the beginning."""
+        self.slot = nn.Parameter(torch.randn(config.colours, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.leave_colour = nn.Linear(width, COLOURS)
+        self.leave_token = nn.Linear(width, config.codebook_size)
+        for embedding in (self.colour, self.token):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def forward(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the palette (B, P, COLOURS) and of the picture (B, h w, codebook_size).
+
+        Args:
+            palette: (B, P) whole numbers; COLOURS where it is not known (of `masked`).
+            tokens: (B, h, w); `codebook_size` where it is not known.
+            context: (B, 1 + T, D) of `read`.
+            told: (B, 1 + T) bool, which of them are there.
+        """
+        height, width = tokens.shape[1:]
+        x = self._embedded(palette, tokens)
+        turns = rotations(height, width, self.config, x)
+        if self.config.order == "ar":  # each is said by the one before it, the first by the beginning
+            start = self.colour.weight[COLOURS].expand(len(x), 1, -1)
+            x, turns = torch.cat([start, x[:, :-1]], 1), shifted(turns)
+        for block in self.blocks:
+            x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
+        x = self.norm(x)
+        return self.leave_colour(x[:, : palette.shape[1]]), self.leave_token(x[:, palette.shape[1] :])
+
+    def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Context (B, 1 + T, D) of words, and which of it is there; what no caption says stands first.
+
+        Args:
+            words: (B, T) whole numbers of a vocabulary, or (B, T, E) states of a MiniLM.
+            told: (B, T) bool, false for padding; false everywhere asks for any picture at all.
+        """
+        states = self.words(words) if self.words is not None else words
+        context = torch.cat([self.nothing.expand(len(states), 1, -1), self.enter_text(states)], 1)
+        return context, F.pad(told, (1, 0), value=True)
+
+    def step(
+        self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Cache
+    ) -> tuple[Tensor, Cache]:
+        """Logits of the token at a place, of `ar`, and the cache with the one before it in it.
+
+        Args:
+            last: (B,) the token before, None at the beginning.
+            place: of the token that is asked for, 0 to N - 1.
+            size: h and w of the picture.
+            cache: of the steps before, empty at first.
+        """
+        colours = self.config.colours
+        if last is None:
+            x = self.colour.weight[COLOURS].expand(len(context), 1, -1)
+        elif place <= colours:
+            x = (self.colour(last) + self.slot[place - 1])[:, None]
+        else:
+            x = self.token(last)[:, None]
+        turns = shifted(rotations(*size, self.config, x))[:, place : place + 1]
+        grown = []
+        for number, block in enumerate(self.blocks):
+            x, one = block(x, turns, context, told, cache=cache[number] if cache else None)
+            grown.append(one)
+        x = self.norm(x)[:, 0]
+        return (self.leave_colour if place < colours else self.leave_token)(x), grown
+
+    def _embedded(self, palette: Tensor, tokens: Tensor) -> Tensor:
+        """(B, N, D)."""
+        return torch.cat([self.colour(palette) + self.slot, self.token(tokens.flatten(1))], 1)
+
+
+class Block(nn.Module):
+    """Looks at the sequence, then at the words, then thinks."""
+
+    def __init__(self, config: PixelTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.norm1, self.norm2, self.norm3 = (nn.RMSNorm(width, eps=1e-6) for _ in range(3))
+        self.itself = Attention(config)
+        self.words = Attention(config)
+        self.gate = nn.Linear(width, 2 * config.feedforward, bias=False)
+        self.leave = nn.Linear(config.feedforward, width, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        turns: Tensor,
+        context: Tensor,
+        told: Tensor,
+        causal: bool = False,
+        cache: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x (B, n, D) -> the same, and its keys and values with those of the cache before them."""
+        h = self.norm1(x)
+        h, seen = self.itself(h, h, turns, causal=causal, cache=cache)
+        x = x + self.dropout(h)
+        h, _ = self.words(self.norm2(x), context, told=told)
+        x = x + self.dropout(h)
+        gate, value = self.gate(self.norm3(x)).chunk(2, -1)
+        return x + self.dropout(self.leave(F.silu(gate) * value)), seen
+
+
+class Attention(nn.Module):
+    """Queries and keys have unit mean square (Henry et al. 2020, arXiv 2010.04245), so that none grows out of hand."""
+
+    def __init__(self, config: PixelTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.query, self.leave = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.norm_query, self.norm_key = (nn.RMSNorm(width // config.heads, eps=1e-6) for _ in range(2))
+
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        turns: Tensor | None = None,
+        told: Tensor | None = None,
+        causal: bool = False,
+        cache: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        query = self.norm_query(self._split(self.query(x)))
+        key, value = self.norm_key(self._split(self.key(source))), self._split(self.value(source))
+        if turns is not None:
+            query, key = rotated(query, turns), rotated(key, turns)
+        if cache is not None:
+            key, value = torch.cat([cache[0], key], 2), torch.cat([cache[1], value], 2)
+        mask = None if told is None else told[:, None, None]
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        return self.leave(out.transpose(1, 2).flatten(2)), (key, value)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+# --- places -------------------------------------------------------------------------------------------------------
+
+
+def rotations(height: int, width: int, config: PixelTransformerConfig, like: Tensor) -> Tensor:
+    """(2, N, D / heads / 2) cosines and sines: half of the pairs of a head turn with the row, half with the column.
+    Colours of the palette have no place and do not turn.
+
+    Source: Su et al. 2021 (arXiv 2104.09864), equation 34, on both axes.
+    """
+    half = config.width // config.heads // 4
+    speed = 100.0 ** -(torch.arange(half, device=like.device) / half)
+    down, across = (torch.arange(side, device=like.device)[:, None] * speed for side in (height, width))
+    angles = torch.cat([down[:, None].expand(-1, width, -1), across.expand(height, -1, -1)], -1).flatten(0, 1)
+    angles = F.pad(angles, (0, 0, config.colours, 0))
+    return torch.stack([angles.cos(), angles.sin()]).to(like.dtype)
+
+
+def shifted(turns: Tensor) -> Tensor:
+    """Of a sequence that begins with the beginning, which does not turn, and lacks the last token."""
+    start = torch.stack([torch.ones_like(turns[0, :1]), torch.zeros_like(turns[1, :1])])
+    return torch.cat([start, turns[:, :-1]], 1)
+
+
+def rotated(x: Tensor, turns: Tensor) -> Tensor:
+    """(B, heads, n, d), each pair of numbers (the first of the first half, the first of the second ...) turned."""
+    cos, sin = turns
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+# --- words --------------------------------------------------------------------------------------------------------
+
+
+def numbered(captions: Sequence[str], config: PixelTransformerConfig) -> tuple[Tensor, Tensor]:
+    """Whole numbers (B, T) of words in the vocabulary of `words`, and which of them are there."""
+    places = {word: number for number, word in enumerate(config.words)}
+    rows = [[places.get(word, 1) for word in split(caption)][: config.max_words] for caption in captions]
+    longest = max(1, *(len(row) for row in rows)) if rows else 1
+    told = torch.tensor([[place < len(row) for place in range(longest)] for row in rows])
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows]), told
+
+
+def split(caption: str) -> list[str]:
+    """Lower-case words without punctuation."""
+    return "".join(letter if letter.isalnum() or letter == "'" else " " for letter in caption.lower()).split()
+
+
+def vocabulary(captions: Sequence[str], most: int = 4000) -> str:
+    """The commonest words of captions, for a configuration: in the same order on every machine."""
+    counts: dict[str, int] = {}
+    for caption in captions:
+        for word in split(caption):
+            counts[word] = counts.get(word, 0) + 1
+    kept = sorted(counts, key=lambda word: (-counts[word], word))[: most - 2]
+    return " ".join(["<nothing>", "<unknown>", *kept])
+
+
+# --- palettes -----------------------------------------------------------------------------------------------------
+
+
+def colour_tokens(palette: Tensor) -> Tensor:
+    """(..., K) tokens of (..., K, 3) uint8 sRGB."""
+    red, green, blue = torch.div(palette.long() + 8, 17, rounding_mode="floor").unbind(-1)
+    return 256 * red + 16 * green + blue
+
+
+def token_colours(tokens: Tensor) -> Tensor:
+    """(..., K, 3) uint8 sRGB of (..., K) tokens."""
+    return (17 * torch.stack([tokens // 256, tokens // 16 % 16, tokens % 16], -1)).to(torch.uint8)

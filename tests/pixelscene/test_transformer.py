@@ -1,0 +1,207 @@
+"""The transformer: what it may look at, where it knows things to be, and words that are the same in every process."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hubmodels.pixelscene.palettes import BUILT_IN
+from hubmodels.pixelscene.transformer import (
+    COLOURS,
+    Cache,
+    PixelTransformer,
+    PixelTransformerConfig,
+    colour_tokens,
+    numbered,
+    rotated,
+    rotations,
+    split,
+    token_colours,
+    vocabulary,
+)
+
+CAPTIONS = ["A castle on a hill at night", "A forest at night, in the rain"]
+TINY = PixelTransformerConfig(
+    codebook_size=20,
+    colours=4,
+    width=32,
+    layers=2,
+    heads=2,
+    feedforward=48,
+    dropout=0.0,
+    text_width=16,
+    vocabulary=vocabulary(CAPTIONS),
+)
+SIZE = (3, 5)
+
+
+def network(order: str) -> PixelTransformer:
+    torch.manual_seed(0)
+    return PixelTransformer(replace(TINY, order=order)).eval()  # type: ignore[arg-type]
+
+
+def sequence(count: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(COLOURS, (count, 4), generator=generator), torch.randint(
+        20, (count, *SIZE), generator=generator
+    )
+
+
+def logits(model: PixelTransformer, palette: Tensor, tokens: Tensor, captions: list[str]) -> list[Tensor]:
+    """Of each place, (B, classes)."""
+    context, told = model.read(*numbered(captions, model.config))
+    of_palette, of_tokens = model(palette, tokens, context, told)
+    return [*of_palette.unbind(1), *of_tokens.unbind(1)]
+
+
+@torch.no_grad()
+def test_ar_looks_at_what_came_before_only() -> None:
+    model = network("ar")
+    palette, tokens = sequence()
+    before = logits(model, palette, tokens, CAPTIONS)
+    for place in (0, 2, 3, 4, 9, 18):
+        other_palette, other = palette.clone(), tokens.clone()
+        if place < 4:
+            other_palette[:, place] = (other_palette[:, place] + 1) % COLOURS
+        else:
+            other.flatten(1)[:, place - 4] = (other.flatten(1)[:, place - 4] + 1) % 20
+        after = logits(model, other_palette, other, CAPTIONS)
+        changed = [not torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after, strict=True)]
+        assert changed == [number > place for number in range(19)]
+
+
+@torch.no_grad()
+def test_masked_looks_at_everything() -> None:
+    model = network("masked")
+    palette, tokens = sequence()
+    before = logits(model, palette, tokens, CAPTIONS)
+    for place in (0, 14):
+        other = tokens.clone()
+        other.flatten(1)[:, place] = 20
+        after = logits(model, palette, other, CAPTIONS)
+        assert all((a - b).abs().max() > 1e-6 for a, b in zip(before, after, strict=True))
+
+
+@torch.no_grad()
+def test_step_by_step_with_a_cache_says_what_the_whole_does() -> None:
+    model = network("ar")
+    palette, tokens = sequence()
+    whole = logits(model, palette, tokens, CAPTIONS)
+    context, told = model.read(*numbered(CAPTIONS, model.config))
+    known = torch.cat([palette, tokens.flatten(1)], 1)
+    cache: Cache = []
+    for place in range(19):
+        said, cache = model.step(known[:, place - 1] if place else None, place, SIZE, context, told, cache)
+        torch.testing.assert_close(said, whole[place], atol=1e-5, rtol=1e-4)
+        assert all(one[0].shape[2] == place + 1 for one in cache)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", ["masked", "ar"])
+def test_words_count_and_padding_does_not(order: str) -> None:
+    model = network(order)
+    palette, tokens = sequence()
+    alone = logits(model, palette[:1], tokens[:1], CAPTIONS[:1])
+    longer = logits(model, palette, tokens, [CAPTIONS[0], " ".join(CAPTIONS)])
+    other = logits(model, palette[:1], tokens[:1], ["A forest at night"])
+    for a, b, c in zip(alone, longer, other, strict=True):
+        torch.testing.assert_close(a, b[:1], atol=1e-5, rtol=1e-4)
+        assert (a - c).abs().max() > 1e-5
+    # no words at all is an answer of its own, whatever is not told
+    words, told = numbered(CAPTIONS[:1], model.config)
+    nothing = [model.read(some, torch.zeros_like(told)) for some in (words, words * 0)]
+    made = [model(palette[:1], tokens[:1], *one)[1] for one in nothing]
+    assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], torch.stack(alone[4:], 1), atol=1e-5)
+
+
+def test_rotary_products_depend_on_the_distance_alone() -> None:
+    turns = rotations(6, 7, TINY, torch.zeros(1))[:, TINY.colours :].unflatten(1, (6, 7))
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(1, 1, 1, 16, generator=generator), torch.randn(1, 1, 1, 16, generator=generator)
+
+    def product(a: tuple[int, int], b: tuple[int, int]) -> float:
+        first = rotated(query, turns[:, a[0], a[1]][:, None])
+        return float((first * rotated(key, turns[:, b[0], b[1]][:, None])).sum())
+
+    assert product((0, 1), (2, 4)) == pytest.approx(product((3, 2), (5, 5)), abs=1e-5)
+    assert abs(product((0, 1), (2, 4)) - product((0, 1), (4, 2))) > 1e-4, "rows are not columns"
+    assert not rotations(2, 2, TINY, torch.zeros(1))[1, : TINY.colours].any(), "colours do not turn"
+    assert float(rotated(query, turns[:, 5, 6][:, None]).norm()) == pytest.approx(float(query.norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("order", ["masked", "ar"])
+def test_gradients_reach_every_weight(order: str) -> None:
+    model = network(order).train()
+    palette, tokens = sequence()
+    torch.stack([one.logsumexp(1).square().mean() for one in logits(model, palette, tokens, CAPTIONS)]).sum().backward()
+    lost = [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
+    assert not lost, lost
+
+
+def test_any_size_will_do() -> None:
+    model = network("masked")
+    palette, _ = sequence(1)
+    context, told = model.read(*numbered(CAPTIONS[:1], TINY))
+    for size in ((1, 1), (12, 20), (25, 40)):
+        tokens = torch.zeros(1, *size, dtype=torch.long)
+        assert model(palette, tokens, context, told)[1].shape == (1, size[0] * size[1], 20)
+
+
+# --- words and colours --------------------------------------------------------------------------------------------
+
+
+def test_words_are_the_same_in_every_process() -> None:
+    """Python's own hash of a word is another in each."""
+    code = f"from hubmodels.pixelscene.transformer import vocabulary; print(vocabulary({CAPTIONS!r}))"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": seed, "PATH": ""}
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert said == {TINY.vocabulary}
+
+
+def test_numbering() -> None:
+    assert split("A witch's kitchen: fire, 3 cats & x-rays!") == [
+        "a",
+        "witch's",
+        "kitchen",
+        "fire",
+        "3",
+        "cats",
+        "x",
+        "rays",
+    ]
+    words, told = numbered(["night at NIGHT", "unheard-of"], TINY)
+    night, at = TINY.words.index("night"), TINY.words.index("at")
+    assert words.tolist() == [[night, at, night], [1, 1, 0]] and told.tolist() == [[True] * 3, [True, True, False]]
+    words, told = numbered(["", "at"], TINY)
+    assert words.tolist() == [[0], [at]] and told.tolist() == [[False], [True]]
+    assert numbered(["night " * 5000], TINY)[0].shape == (1, TINY.max_words)
+    assert vocabulary(["b a", "b c"], 4).split(" ") == ["<nothing>", "<unknown>", "b", "a"]
+
+
+def test_colour_tokens_are_the_nearest_of_twelve_bits() -> None:
+    every = torch.arange(COLOURS)
+    assert torch.equal(colour_tokens(token_colours(every)), every)
+    vga = torch.tensor(BUILT_IN["vga"])
+    assert (token_colours(colour_tokens(vga)).int() - vga.int()).abs().max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"heads": 3}, "multiple of 4 times the 3 heads"),
+        ({"dropout": 1.0}, "dropout must be in"),
+        ({"vocabulary": "a b a"}, "a word twice"),
+        ({"layers": 0}, "at least 1"),
+    ],
+)
+def test_a_configuration_checks_itself(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(TINY, **change)
