@@ -1,0 +1,278 @@
+"""Tokens of a picture out of a `PixelTransformer`, all at once in rounds or one after the other.
+
+    what is known, words, seed --rounds of (logits, guidance, draw)--> palette (B, P), tokens (B, h, w)
+
+Chance comes from NumPy's Philox, so a seed means the same picture whichever library computes the logits.
+Unknown tokens are -1.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy import ndarray as Array
+from torch import Tensor
+
+from hubmodels.pixelscene.transformer import COLOURS, Cache, PixelTransformer, token_colours
+
+Progress = Callable[[Sequence], Iterable]
+"""Rounds to the same rounds: tqdm, for instance."""
+PALETTE_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn."""
+
+    temperature: float = 0.9
+    """0 takes the likeliest."""
+    top_k: int = 100
+    """Only so many of the likeliest; 0 is all."""
+    top_p: float = 1.0
+    """Only the likeliest that together have so much."""
+    guidance: float = 2.0
+    """How far logits go beyond those without words; 1 is not at all (Ho & Salimans 2022, arXiv 2207.12598)."""
+    rounds: int = 16
+    """Of `masked`."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"temperature and top_k must be at least 0 and top_p in (0, 1], "
+                f"got {self.temperature}, {self.top_k}, {self.top_p}"
+            )
+        if self.rounds < 1 or self.guidance < 0 or self.seed < 0:
+            raise ValueError("rounds must be at least 1, guidance and seed at least 0")
+
+
+def silent(rounds: Sequence) -> Iterable:
+    return rounds
+
+
+@torch.inference_mode()
+def sample(
+    model: PixelTransformer,
+    words: Tensor,
+    told: Tensor,
+    palette: Tensor,
+    tokens: Tensor,
+    how: Sampling,
+    progress: Progress = silent,
+) -> tuple[Tensor, Tensor]:
+    """Palette (B, P), sorted from dark to light, and tokens (B, h, w), with all that was unknown drawn.
+
+    Args:
+        words: as `PixelTransformer.read` takes them.
+        told: likewise.
+        palette: (B, P), all known or all -1.
+        tokens: (B, h, w), -1 where it is not known.
+
+    Raises:
+        ValueError: some of a palette is known and some not, or `ar` is asked for a part of a picture that comes before
+            what is known.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        context, there = model.read(words, told)
+        if how.guidance != 1:
+            nothing, nobody = model.read(words, torch.zeros_like(told))
+            context, there = torch.cat([context, nothing]), torch.cat([there, nobody])
+        draw = in_rounds if model.config.order == "masked" else one_by_one
+        return draw(model, context, there, palette, tokens, how, progress)
+    finally:
+        model.train(was_training)
+
+
+def in_rounds(
+    model: PixelTransformer,
+    context: Tensor,
+    told: Tensor,
+    palette: Tensor,
+    tokens: Tensor,
+    how: Sampling,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """In rounds, each of which draws tokens that are spread over what is missing (Halton: Besnier et al. 2025,
+    arXiv 2503.17076); ever more at a time, as ever more is known."""
+    rng = np.random.Generator(np.random.Philox(how.seed))
+    palette, tokens = palette.clone(), tokens.clone()
+    missing = (palette < 0).all(1)
+    if ((palette < 0).any(1) != missing).any() or missing.any() != missing.all():
+        raise ValueError("of a palette, all colours must be known or none, and so for all pictures of a batch")
+    flat = tokens.flatten(1)
+    order = [place for place in halton(*tokens.shape[1:]) if (flat[:, place] < 0).any()]
+    colours = _parts(van_der_corput(palette.shape[1]), PALETTE_ROUNDS) if missing.any() else []
+    rounds = [(True, part) for part in colours]
+    rounds += [(False, part) for part in _parts(order, how.rounds)]
+    for of_palette, part in progress(rounds):
+        if not of_palette and missing.any():  # all colours are drawn: from dark to light, as they were in training
+            palette, missing = by_lightness(palette), torch.zeros_like(missing)
+        known_palette = torch.where(palette < 0, COLOURS, palette)
+        known = torch.where(flat < 0, model.config.codebook_size, flat).view(tokens.shape)
+        said = model(*_twice(known_palette, known, how), context, told)[0 if of_palette else 1]
+        logits = guided(said[:, part], how.guidance)
+        drawn = pick(logits, how, rng)
+        target = palette if of_palette else flat
+        target[:, part] = torch.where(target[:, part] < 0, drawn, target[:, part])
+    if missing.any():
+        palette = by_lightness(palette)
+    return palette, flat.view(tokens.shape)
+
+
+def one_by_one(
+    model: PixelTransformer,
+    context: Tensor,
+    told: Tensor,
+    palette: Tensor,
+    tokens: Tensor,
+    how: Sampling,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """One after the other, with the keys and values of those before in memory. What is known is taken as it is; what
+    comes later in the picture is not seen, so only an end of it should be missing."""
+    rng = np.random.Generator(np.random.Philox(how.seed))
+    known = torch.cat([palette, tokens.flatten(1)], 1).clone()
+    colours, size = palette.shape[1], (tokens.shape[1], tokens.shape[2])
+    cache: Cache = []
+    last: Tensor | None = None
+    for place in progress(range(known.shape[1])):
+        said, cache = model.step(None if last is None else _repeated(last, how), place, size, context, told, cache)
+        drawn = pick(guided(said, how.guidance), how, rng)
+        last = torch.where(known[:, place] < 0, drawn, known[:, place])
+        known[:, place] = last
+    return known[:, :colours], known[:, colours:].view(tokens.shape)
+
+
+def guided(logits: Tensor, guidance: float) -> Tensor:
+    """With and without words, one half of the batch each, to logits beyond those without."""
+    if guidance == 1:
+        return logits
+    with_words, without = logits.chunk(2)
+    return without + guidance * (with_words - without)
+
+
+def pick(logits: Tensor, how: Sampling, rng: np.random.Generator) -> Tensor:
+    """(...) whole numbers, each drawn by its logits (..., V): the largest after Gumbel noise is added."""
+    if how.temperature == 0:
+        return logits.argmax(-1)
+    scaled = narrowed(logits.float() / how.temperature, how.top_k, how.top_p)
+    noise = rng.gumbel(size=tuple(logits.shape)).astype(np.float32)
+    return (scaled + torch.from_numpy(noise).to(logits.device)).argmax(-1)
+
+
+def narrowed(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Logits (..., V) with all but the likeliest at minus infinity; at least one stays (Holtzman et al. 2019)."""
+    if 0 < top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(top_k, -1).values[..., -1:], -torch.inf)
+    if top_p < 1:
+        ordered, places = logits.sort(-1, descending=True)
+        shares = ordered.softmax(-1)
+        beyond = shares.cumsum(-1) - shares >= top_p
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
+    return logits
+
+
+# --- orders -------------------------------------------------------------------------------------------------------
+
+
+def radical_inverse(number: int, base: int) -> float:
+    """The digits of a number, mirrored at the point."""
+    result, share = 0.0, 1.0
+    while number:
+        share /= base
+        result += share * (number % base)
+        number //= base
+    return result
+
+
+def van_der_corput(count: int) -> list[int]:
+    """All of 0 to count - 1, each far from those just before it."""
+    return list(
+        dict.fromkeys(int(radical_inverse(n, 2) * count) for n in range(2 * count * max(1, count.bit_length())))
+    )
+
+
+def halton(height: int, width: int) -> list[int]:
+    """All places of a grid, row by row, in the order in which a Halton sequence of bases 2 and 3 meets them."""
+    met: dict[int, None] = {}
+    number = 1
+    while len(met) < height * width:
+        row, column = int(radical_inverse(number, 3) * height), int(radical_inverse(number, 2) * width)
+        met.setdefault(row * width + column)
+        number += 1
+        if number > 200 * height * width:  # what chance has not met by now follows row by row
+            met |= dict.fromkeys(range(height * width))
+    return list(met)
+
+
+def _parts(places: list[int], rounds: int) -> list[list[int]]:
+    """Few at first and ever more: after a share r of the rounds, 1 - arccos(r) / (pi / 2) of the places are drawn."""
+    rounds = min(rounds, len(places))
+    ends = [round(len(places) * (1 - math.acos((n + 1) / rounds) / (math.pi / 2))) for n in range(rounds)]
+    parts, start = [], 0
+    for number, end in enumerate(ends):
+        end = max(start + 1, min(end, len(places) - (rounds - 1 - number)))
+        parts.append(places[start:end])
+        start = end
+    return parts
+
+
+def by_lightness(palette: Tensor) -> Tensor:
+    """Colour tokens (B, P) from dark to light."""
+    from hubmodels.pixelscene.palettes import oklab
+
+    lightness = torch.from_numpy(oklab(token_colours(palette).cpu().numpy())[..., 0]).to(palette.device)
+    return palette.gather(1, lightness.argsort(dim=1, stable=True))
+
+
+def _twice(palette: Tensor, tokens: Tensor, how: Sampling) -> tuple[Tensor, Tensor]:
+    return _repeated(palette, how), _repeated(tokens, how)
+
+
+def _repeated(known: Tensor, how: Sampling) -> Tensor:
+    """Once with and once without words."""
+    return known if how.guidance == 1 else torch.cat([known, known])
+
+
+# --- what is asked for --------------------------------------------------------------------------------------------
+
+
+def unknown_in(tokens: Tensor, stride: int, box: tuple[int, int, int, int]) -> Tensor:
+    """Tokens (B, h, w), -1 where a box of pixels (left, top, width, height) touches them.
+
+    Raises:
+        ValueError: the box lies outside, or has no area.
+    """
+    left, top, width, height = box
+    rows, columns = (side * stride for side in tokens.shape[1:])
+    if not (0 <= left < left + width <= columns and 0 <= top < top + height <= rows):
+        raise ValueError(f"the box {left},{top},{width},{height} is not inside of the picture of {columns} x {rows}")
+    tokens = tokens.clone()
+    tokens[:, top // stride : -(-(top + height) // stride), left // stride : -(-(left + width) // stride)] = -1
+    return tokens
+
+
+def extended(tokens: Tensor, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Tensor:
+    """Tokens (B, h, w) with unknown ones around them, so many on each side."""
+    if min(left, right, top, bottom) < 0:
+        raise ValueError("a picture can be extended, not cut")
+    return torch.nn.functional.pad(tokens, (left, right, top, bottom), value=-1)
+
+
+def forgotten(tokens: Tensor, strength: float, seed: int) -> Tensor:
+    """Tokens (B, h, w) of which a share is unknown, others for each picture of a batch: for variations.
+
+    Raises:
+        ValueError: the strength is not in (0, 1].
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"the strength of a variation is above 0 and at most 1, got {strength}")
+    rng = np.random.Generator(np.random.Philox(seed))
+    scores: Array = rng.random(tuple(tokens.shape))
+    count = max(1, round(strength * tokens[0].numel()))
+    bounds = np.sort(scores.reshape(len(tokens), -1), 1)[:, count - 1]
+    return torch.where(torch.from_numpy(scores <= bounds[:, None, None]), -1, tokens)

@@ -1,0 +1,170 @@
+"""Drawing tokens: the right chances, the same picture for a seed, and nothing known is touched."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from test_transformer import CAPTIONS, SIZE, TINY, network
+
+from hubmodels.pixelscene.palettes import oklab
+from hubmodels.pixelscene.sampling import (
+    Sampling,
+    _parts,
+    extended,
+    forgotten,
+    guided,
+    halton,
+    narrowed,
+    pick,
+    sample,
+    unknown_in,
+    van_der_corput,
+)
+from hubmodels.pixelscene.transformer import COLOURS, numbered, token_colours
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_tokens_are_drawn_as_often_as_their_logits_say(temperature: float) -> None:
+    chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    drawn = pick(chances.log().expand(20_000, 4), Sampling(temperature, 0), rng())
+    expected = chances ** (1 / temperature)
+    expected = 20_000 * expected / expected.sum()
+    assert chisquare(drawn.bincount(minlength=4).numpy(), expected.numpy()).pvalue > 1e-3
+
+
+def test_a_sure_token_is_drawn_and_temperature_0_takes_the_likeliest() -> None:
+    sure = torch.tensor([0.9999, 0.0001 / 3, 0.0001 / 3, 0.0001 / 3]).log().expand(2000, 4)
+    assert (pick(sure, Sampling(1.0, 0), rng()) == 0).float().mean() > 0.997
+    logits = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pick(logits, Sampling(0.0), rng()), logits.argmax(-1))
+
+
+def test_narrowing_against_brute_force() -> None:
+    logits = torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    for top_k, top_p in ((3, 1.0), (0, 0.6), (5, 0.5), (1, 1.0), (0, 1e-6), (50, 1.0)):
+        made = narrowed(logits, top_k, top_p)
+        for row, result in zip(logits.tolist(), made.tolist(), strict=True):
+            order = sorted(range(12), key=lambda i: -row[i])[: top_k or 12]
+            total = sum(math.exp(row[i]) for i in order)
+            kept, mass = set(), 0.0
+            for i in order:
+                if mass < top_p:
+                    kept.add(i)
+                mass += math.exp(row[i]) / total
+            assert {i for i, value in enumerate(result) if value > -math.inf} == kept
+            assert all(result[i] == pytest.approx(row[i]) for i in kept)
+
+
+def test_guidance_goes_beyond() -> None:
+    both = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    assert guided(both, 3.0).tolist() == [[2.0, -1.0]]
+    assert torch.equal(guided(both, 1.0), both)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (12, 20), (25, 40)])
+def test_halton_meets_every_place_once_and_is_spread_out(size: tuple[int, int]) -> None:
+    order = halton(*size)
+    assert sorted(order) == list(range(size[0] * size[1]))
+    if size == (12, 20):
+        first = Counter((place // 20 // 6, place % 20 // 10) for place in order[:48])
+        assert all(9 <= first[quarter] <= 15 for quarter in ((0, 0), (0, 1), (1, 0), (1, 1)))
+
+
+def test_van_der_corput_and_parts() -> None:
+    for count in (1, 3, 64):
+        assert sorted(van_der_corput(count)) == list(range(count))
+    assert van_der_corput(8) == [0, 4, 2, 6, 1, 5, 3, 7]
+    for count, rounds in ((240, 16), (1000, 32), (5, 16), (1, 1), (17, 16)):
+        parts = _parts(list(range(count)), rounds)
+        assert [place for part in parts for place in part] == list(range(count))
+        assert len(parts) == min(rounds, count) and all(parts)
+    sizes = [len(part) for part in _parts(list(range(1000)), 16)]
+    assert sizes[0] < sizes[7] < sizes[15]
+
+
+# --- with a network -----------------------------------------------------------------------------------------------
+
+
+def asked(order: str, how: Sampling, tokens: torch.Tensor | None = None, palette: torch.Tensor | None = None) -> Any:
+    model = network(order)
+    unknown = torch.full((2, *SIZE), -1)
+    return sample(
+        model,
+        *numbered(CAPTIONS, TINY),
+        torch.full((2, 4), -1) if palette is None else palette,
+        unknown if tokens is None else tokens,
+        how,
+    )
+
+
+@pytest.mark.parametrize("order", ["masked", "ar"])
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_all_that_was_unknown_is_drawn_and_a_seed_is_a_picture(order: str, guidance: float) -> None:
+    how = Sampling(guidance=guidance, rounds=4, seed=3)
+    palette, tokens = asked(order, how)
+    assert palette.shape == (2, 4) and palette.min() >= 0 and palette.max() < COLOURS
+    assert tokens.shape == (2, *SIZE) and tokens.min() >= 0 and tokens.max() < 20
+    again = asked(order, how)
+    assert torch.equal(again[0], palette) and torch.equal(again[1], tokens)
+    other = asked(order, Sampling(guidance=guidance, rounds=4, seed=4))
+    assert not torch.equal(other[1], tokens)
+    if order == "masked":
+        lightness = oklab(token_colours(palette).numpy())[..., 0]
+        assert (np.diff(lightness) >= 0).all(), "from dark to light"
+
+
+@pytest.mark.parametrize("order", ["masked", "ar"])
+def test_what_is_known_stays(order: str) -> None:
+    palette = torch.arange(8).view(2, 4)
+    tokens = torch.arange(15).view(1, *SIZE).expand(2, -1, -1).clone()
+    tokens[:, 1:, 2:] = -1
+    made_palette, made = asked(order, Sampling(rounds=3, seed=1), tokens, palette)
+    assert torch.equal(made_palette, palette)
+    assert torch.equal(made[tokens >= 0], tokens[tokens >= 0]) and made.min() >= 0
+    whole = torch.where(tokens < 0, 7, tokens)
+    assert torch.equal(asked(order, Sampling(), whole, palette)[1], whole), "nothing is missing"
+
+
+def test_half_a_palette_is_refused() -> None:
+    with pytest.raises(ValueError, match="all colours must be known or none"):
+        asked("masked", Sampling(), palette=torch.tensor([[1, 2, -1, -1]] * 2))
+
+
+# --- what is asked for --------------------------------------------------------------------------------------------
+
+
+def test_a_box_forgets_the_tokens_that_it_touches() -> None:
+    tokens = torch.zeros(1, 3, 5, dtype=torch.long)
+    found = unknown_in(tokens, 8, (7, 8, 2, 9))
+    assert (found[0] < 0).nonzero().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]] and not tokens.any()
+    assert (unknown_in(tokens, 8, (0, 0, 40, 24)) < 0).all()
+    for box in ((0, 0, 41, 1), (-1, 0, 5, 5), (0, 0, 0, 5), (0, 20, 8, 8)):
+        with pytest.raises(ValueError, match="not inside of the picture of 40 x 24"):
+            unknown_in(tokens, 8, box)
+
+
+def test_extending_and_forgetting() -> None:
+    tokens = torch.ones(2, 3, 5, dtype=torch.long)
+    wide = extended(tokens, right=4, top=1)
+    assert wide.shape == (2, 4, 9) and torch.equal(wide[:, 1:, :5], tokens) and (wide[:, 0] < 0).all()
+    with pytest.raises(ValueError, match="not cut"):
+        extended(tokens, left=-1)
+    some = forgotten(tokens, 0.4, 0)
+    assert (some < 0).flatten(1).sum(1).tolist() == [6, 6] and not torch.equal(some[0], some[1])
+    assert (forgotten(tokens, 1.0, 0) < 0).all() and torch.equal(forgotten(tokens, 0.4, 0), some)
+    with pytest.raises(ValueError, match="strength"):
+        forgotten(tokens, 0.0, 0)
+
+
+@pytest.mark.parametrize("change", [{"temperature": -1}, {"top_p": 0.0}, {"rounds": 0}, {"top_k": -1}, {"seed": -1}])
+def test_settings_check_themselves(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be at least|at least 1"):
+        Sampling(**change)
