@@ -238,7 +238,7 @@ def presets() -> dict[Preset, Config]:
     plain = Config()
     resnet18 = NeuroPBRConfig("resnet18", summary=256, depth=2, heads=16)
     resnet50 = replace(resnet18, encoder="resnet50", depth=4, summary=512)
-    hard, documented = Gan(weight=0.05), Weights(normal=0.5)
+    hard, documented = Gan(weight=0.05), Weights(normal=0.5, normal_map=1.0)
 
     def preset(
         model: NeuroPBRConfig, steps: int, loss: Weights, gan: Gan = plain.gan, lr: float = 2e-4, size: int = 128
@@ -249,11 +249,11 @@ def presets() -> dict[Preset, Config]:
     some: dict[Preset, Config] = {
         "default": plain,
         "quick_test": preset(resnet18, 200, documented),
-        "lightweight": preset(resnet50, 100_000, Weights(ssim=0.5, normal=0.7)),
+        "lightweight": preset(resnet50, 100_000, Weights(ssim=0.5, normal=0.7, normal_map=1.0)),
         "high_quality": preset(
             replace(resnet50, encoder="resnet101", stride=2, depth=6),
             200_000,
-            Weights(albedo=1.2, ssim=0.5, normal=0.8),
+            Weights(albedo=1.2, ssim=0.5, normal=0.8, normal_map=1.0),
             replace(hard, weight=0.1, start=10_000),
             1e-4,
         ),

@@ -25,10 +25,10 @@ class Weights:
     roughness: float = 1.0
     metallic: float = 1.0
     """Metal and the rest count alike."""
-    normal_map: float = 1.0
+    normal_map: float = 0.5
     ssim: float = 0.3
     """Of 1 - SSIM of albedo."""
-    normal: float = 4.0
+    normal: float = 8.0
     """Of 1 - cos of the angle between normals; it asks for their mean where several are likely, an absolute difference
     for flat ones."""
     render: float = 1.0

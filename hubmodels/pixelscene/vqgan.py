@@ -14,76 +14,13 @@ nearest colour and what it learns is where to dither.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
-
-GROUPS = 8
-"""Of the norms, which are over a picture and the channels of a group: batches of one are safe."""
-
-
-@dataclass(frozen=True)
-class PixelVQGANConfig:
-    """Shape of the network. The defaults are the released one."""
-
-    stride: Literal[8, 16] = 8
-    """Pixels a side of a token: 8 makes 1,000 of 320 x 200, 16 makes 240 of 320 x 192."""
-    channels: int = 32
-    """At full size; as many times as `growth` says with each halving."""
-    growth: str = "1,2,3,4,4"
-    """Channels at full size, half, quarter ... by `channels`."""
-    blocks: int = 2
-    """Residual blocks at each size."""
-    quantizer: Literal["fsq", "vq"] = "fsq"
-    levels: str = "8,5,5,5"
-    """Of fsq: steps of each number of a code."""
-    codes: int = 1024
-    """Of vq."""
-    code_width: int = 8
-    """Of vq: numbers of a code."""
-    head: Literal["pointer", "nearest"] = "pointer"
-    """`nearest` only snaps a colour to the palette; for comparison."""
-    features: int = 16
-    """Of a pixel and of a colour, which the pointer compares."""
-
-    def __post_init__(self) -> None:
-        if self.stride not in (8, 16):
-            raise ValueError(f"stride must be 8 or 16, got {self.stride}")
-        if self.channels % GROUPS or self.channels < GROUPS or min(self.blocks, self.features) < 1:
-            raise ValueError(f"channels must be a multiple of {GROUPS}, blocks and features at least 1")
-        if min(whole_numbers(self.growth)) < 1 or len(whole_numbers(self.growth)) <= self.halvings:
-            raise ValueError(f"growth needs {self.halvings + 1} numbers of at least 1, got {self.growth!r}")
-        if min(whole_numbers(self.levels)) < 2 or min(self.codes, self.code_width) < 2:
-            raise ValueError("levels, codes and code_width must be at least 2")
-
-    @property
-    def halvings(self) -> int:
-        return int(math.log2(self.stride))
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels at each size, fine to coarse."""
-        return [self.channels * times for times in whole_numbers(self.growth)[: self.halvings + 1]]
-
-    @property
-    def codebook_size(self) -> int:
-        return math.prod(whole_numbers(self.levels)) if self.quantizer == "fsq" else self.codes
-
-
-def whole_numbers(said: str) -> list[int]:
-    """Of "8,5,5".
-
-    Raises:
-        ValueError: it is no such list.
-    """
-    try:
-        return [int(word) for word in said.split(",")]
-    except ValueError:
-        raise ValueError(f"a list of whole numbers looks like 8,5,5, got {said!r}") from None
+from hubmodels.pixelscene.shape import GROUPS, PixelVQGANConfig, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)

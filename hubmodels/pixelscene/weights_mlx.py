@@ -1,0 +1,42 @@
+"""One safetensors file for torch and MLX: names are the same, convolutions lie otherwise in memory."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+CONVOLUTION = 4
+"""Dimensions: torch has (out, in, height, width), MLX (out, height, width, in)."""
+
+
+def load(model: nn.Module, file: str | Path) -> None:
+    """Weights of torch's network of the same shape.
+
+    Raises:
+        ValueError: a tensor is missing, extra or of another shape; it is named.
+    """
+    own = dict(tree_flatten(model.parameters()))
+    stored = {
+        name: one.transpose(0, 2, 3, 1) if one.ndim == CONVOLUTION else one for name, one in mx.load(str(file)).items()
+    }
+    odd = [f"{name} is missing" for name in own.keys() - stored.keys()]
+    odd += [f"{name} is unknown" for name in stored.keys() - own.keys()]
+    odd += [
+        f"{name} is {stored[name].shape} instead of {own[name].shape}"
+        for name in own.keys() & stored.keys()
+        if own[name].shape != stored[name].shape
+    ]
+    if odd:
+        raise ValueError(f"{file} holds another network: {', '.join(sorted(odd)[:3])}")
+    model.load_weights([(name, mx.contiguous(one)) for name, one in stored.items()])
+    mx.eval(model.parameters())
+
+
+def save(model: nn.Module, file: str | Path) -> None:
+    """As torch would."""
+    tensors = {
+        name: mx.contiguous(one.transpose(0, 3, 1, 2)) if one.ndim == CONVOLUTION else one
+        for name, one in tree_flatten(model.parameters())
+    }
+    mx.save_safetensors(str(file), tensors, metadata={"format": "pt"})
