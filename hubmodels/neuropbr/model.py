@@ -209,11 +209,11 @@ def _aligned(
         raise ValueError(f"views must be (B, N, 3, H, W), got {tuple(views.shape)}")
     batch, count, _, height, width = views.shape
     seen = views.new_ones(batch, count, 1, height, width)
-    if toward is None and homography is None:
-        toward = STRAIGHT.to(views).expand_as(views)
-    elif toward is None:
+    if toward is None:
         x, y = (centres(side, views) for side in (width, height))
-        toward = directions(homography, x, y, height / width, height / width)
+        aspect = height / width
+        straight = STRAIGHT.to(views).expand_as(views)
+        toward = straight if homography is None else directions(homography, x, y, aspect, aspect)
     if homography is not None:
         flat, inside = rectify(views.flatten(0, 1), homography.flatten(0, 1), height, width)
         views, seen = flat.unflatten(0, (batch, count)), inside.unflatten(0, (batch, count)).to(views.dtype)

@@ -75,7 +75,8 @@ class Canvas:
         """(H, W) noise of the whole picture, about [-1, 1], as much of it as this part shows."""
         key = down, across, octaves
         if key not in self.textures:
-            self.textures[key] = fbm(self.rng, *self.textures[0, 0, 0].shape, *key)
+            height, width = self.textures[0, 0, 0].shape
+            self.textures[key] = fbm(self.rng, height, width, down, across, octaves)
         return self.textures[key][self.top : self.top + self.height, self.left : self.left + self.width]
 
     @property

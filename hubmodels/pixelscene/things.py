@@ -346,7 +346,7 @@ def palm(s: Setting, x: float, foot: float, tall: float) -> None:
             c.paint(
                 stroke(c, *last, *point, tall * 0.075 * (1 - share) + 1.6),
                 "leaves",
-                np.float32(0.3 + 0.4 * (frond % 3) / 2 + 0.15 * s.side * np.cos(angle)),
+                float(0.3 + 0.4 * (frond % 3) / 2 + 0.15 * s.side * np.cos(angle)),
             )
             last = point
 

@@ -16,10 +16,9 @@ def load(model: nn.Module, file: str | Path) -> None:
     Raises:
         ValueError: a tensor is missing, extra or of another shape; it is named.
     """
-    own = dict(tree_flatten(model.parameters()))
-    stored = {
-        name: one.transpose(0, 2, 3, 1) if one.ndim == CONVOLUTION else one for name, one in mx.load(str(file)).items()
-    }
+    own, found = _flat(model), mx.load(str(file))
+    assert isinstance(found, dict)
+    stored = {name: one.transpose(0, 2, 3, 1) if one.ndim == CONVOLUTION else one for name, one in found.items()}
     odd = [f"{name} is missing" for name in own.keys() - stored.keys()]
     odd += [f"{name} is unknown" for name in stored.keys() - own.keys()]
     odd += [
@@ -37,6 +36,15 @@ def save(model: nn.Module, file: str | Path) -> None:
     """As torch would."""
     tensors = {
         name: mx.contiguous(one.transpose(0, 3, 1, 2)) if one.ndim == CONVOLUTION else one
-        for name, one in tree_flatten(model.parameters())
+        for name, one in _flat(model).items()
     }
     mx.save_safetensors(str(file), tensors, metadata={"format": "pt"})
+
+
+def _flat(model: nn.Module) -> dict[str, mx.array]:
+    """Every weight by its name, as torch has it in a state_dict."""
+    flat = {}
+    for name, one in tree_flatten(model.parameters()):
+        assert isinstance(one, mx.array)
+        flat[str(name)] = one
+    return flat

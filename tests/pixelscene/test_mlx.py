@@ -1,0 +1,88 @@
+"""The twin on MLX: one file for both, and the same answers."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_vqgan import TINY, palettes, pictures
+
+from hubmodels.pixelscene import vqgan_mlx, weights_mlx
+from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
+
+
+def pair(folder: Path, change: dict[str, Any]) -> tuple[PixelVQGAN, vqgan_mlx.PixelVQGAN]:
+    torch.manual_seed(0)
+    config = replace(TINY, **change)
+    model = PixelVQGAN(config).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    twin = vqgan_mlx.PixelVQGAN(config)
+    weights_mlx.load(twin, folder / "model.safetensors")
+    return model, twin
+
+
+@pytest.mark.parametrize("change", [{}, {"quantizer": "vq"}, {"head": "nearest"}, {"stride": 16, "levels": "5,4,3"}])
+def test_the_twin_says_the_same(tmp_path: Path, change: dict[str, Any]) -> None:
+    model, twin = pair(tmp_path, change)
+    indices, palette = pictures(), palettes("ega", "c64")
+    with torch.no_grad():
+        ours = model(coloured(indices, palette), palette)
+    theirs = mx.array(indices.numpy()), mx.array(palette.numpy())
+    logits, colours, tokens, commitment = twin(vqgan_mlx.coloured(*theirs), theirs[1])
+    np.testing.assert_allclose(np.array(colours).transpose(0, 3, 1, 2), ours.colours, atol=1e-4)
+    largest = float(ours.logits.abs().max())
+    np.testing.assert_allclose(np.array(logits).transpose(0, 3, 1, 2) / largest, ours.logits / largest, atol=1e-4)
+    assert np.array_equal(np.array(tokens), ours.tokens.numpy())
+    assert float(commitment) == pytest.approx(float(ours.commitment), abs=1e-5)
+    assert np.array_equal(np.array(twin.encode(*theirs)), model.encode(indices, palette).numpy())
+    assert np.array_equal(np.array(twin.decode(tokens, theirs[1])), model.decode(ours.tokens, palette).numpy())
+
+
+@pytest.mark.parametrize("quantizer", ["fsq", "vq"])
+def test_one_file_serves_both(tmp_path: Path, quantizer: str) -> None:
+    _, twin = pair(tmp_path, {"quantizer": quantizer})
+    weights_mlx.save(twin, tmp_path / "again.safetensors")
+    before, after = load_file(tmp_path / "model.safetensors"), load_file(tmp_path / "again.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
+    (tmp_path / "again.safetensors").replace(tmp_path / "model.safetensors")
+    PixelVQGAN.from_pretrained(tmp_path)
+
+
+def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
+    _, twin = pair(tmp_path, {})
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["encoder.extra"] = tensors.pop("encoder.enter.bias")
+    tensors["pointer.key1.weight"] = torch.zeros(2, 2)
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(
+        ValueError, match="encoder.enter.bias is missing, encoder.extra is unknown, pointer.key1.weight"
+    ):
+        weights_mlx.load(twin, tmp_path / "odd.safetensors")
+
+
+def test_gradients_pass_the_quantizer(tmp_path: Path) -> None:
+    """As torch's do, through the rounding."""
+    import mlx.nn as nn
+
+    model, twin = pair(tmp_path, {})
+    indices, palette = pictures(), palettes("ega", "c64")
+    ours = model.train()(coloured(indices, palette), palette)
+    ours.colours.square().mean().backward()
+    theirs = mx.array(indices.numpy()), mx.array(palette.numpy())
+
+    def loss(network: vqgan_mlx.PixelVQGAN) -> mx.array:
+        return (network(vqgan_mlx.coloured(*theirs), theirs[1])[1] ** 2).mean()
+
+    _, gradients = nn.value_and_grad(twin, loss)(twin)
+    expected = dict(model.named_parameters())["encoder.enter.weight"].grad
+    assert expected is not None and expected.abs().max() > 0
+    found = np.array(gradients["encoder"]["enter"]["weight"]).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=1e-3)
