@@ -96,7 +96,8 @@ def predict(
 
     Args:
         photos: (3, h, w) each, of any sizes: uint8, or floats in [0, 1], which are rounded to as many levels.
-        homographies: (N, 3, 3) from texture to photo; None if each photo shows the texture from edge to edge.
+        homographies: (N, 3, 3) from texture to photo; None if each photo shows the texture from edge to edge, as if
+            from far above.
         size: of the texture in texels, 16 to 4096: of a square, or height and width.
         tile: texels a side that the network takes at once, about; a multiple of 16.
         overlap: of neighbouring tiles, a multiple of 32.
@@ -112,6 +113,7 @@ def predict(
             f"tile must be a multiple of {STEP} from 64 up and overlap one of {2 * STEP} up to half of it, "
             f"got {tile}, {overlap}"
         )
+    posed = homographies is not None
     photos, matrices = checked_photos(photos, homographies)
     photos = shrunk(photos, matrices, height, width)
     crowd = math.sqrt(min(1, VIEWS_AT_ONCE / len(photos)))
@@ -121,13 +123,14 @@ def predict(
     was_training = model.training
     model.eval()
     try:
-        summary = _summary(model, photos, matrices, height, width, max(LEAST_SUMMARY, int(SUMMARY_SIDE * crowd)))
+        side = max(LEAST_SUMMARY, int(SUMMARY_SIDE * crowd))
+        summary = _summary(model, photos, matrices, posed, height, width, side)
         canvases: Maps = {}
         for rows, columns in progress([(rows, columns) for rows in down for columns in across], "tiles"):
             with torch.inference_mode():
                 x, y = _coordinates(columns, width), _coordinates(rows, height)
                 views, seen = aligned(photos, matrices, x, y)
-                eyes = directions(photos, matrices, x, y, height / width)
+                eyes = directions(photos, matrices, x, y, height / width) if posed else None
                 made = model(views, valid=seen, summary=summary, toward=eyes)
             if not canvases:
                 shape = down[-1].stop, across[-1].stop
@@ -292,7 +295,9 @@ def _folded(canvas: Tensor, size: tuple[int, int], margin: int, wrap: bool) -> T
     return canvas.contiguous()
 
 
-def _summary(model: NeuroPBR, photos: Sequence[Tensor], matrices: Tensor, height: int, width: int, side: int) -> Tensor:
+def _summary(
+    model: NeuroPBR, photos: Sequence[Tensor], matrices: Tensor, posed: bool, height: int, width: int, side: int
+) -> Tensor:
     shrink, aspect = min(1.0, side / max(height, width)), height / width
     height, width = (max(SIDES[0], round(length * shrink)) for length in (height, width))
     with torch.inference_mode():
@@ -300,7 +305,8 @@ def _summary(model: NeuroPBR, photos: Sequence[Tensor], matrices: Tensor, height
         views, seen = aligned(shrunk(photos, matrices, height, width), matrices, x, y)
         if not seen.any():
             raise ValueError("no photo shows any of the texture: check the corners")
-        return model.summarise(views, valid=seen, toward=directions(photos, matrices, x, y, aspect))
+        eyes = directions(photos, matrices, x, y, aspect) if posed else None
+        return model.summarise(views, valid=seen, toward=eyes)
 
 
 def _cut(photo: Tensor, matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

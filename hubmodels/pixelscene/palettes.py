@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy import ndarray as Array
 from PIL import Image, UnidentifiedImageError
+
+from hubmodels.images import from_uint8, srgb_to_linear, to_unit
 
 MOST = 256
 SUFFIXES = (".gpl", ".hex", ".pal", ".act", ".png")
@@ -252,14 +255,14 @@ _TO_LAB = np.array(
 
 def oklab(colours: Array) -> Array:
     """(..., 3) uint8 sRGB to OKLab: lightness in [0, 1], and how red and how yellow, each within about 0.35 of 0."""
-    srgb = np.asarray(colours, np.float64) / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    levels = torch.from_numpy(np.ascontiguousarray(colours))
+    linear = srgb_to_linear(to_unit(from_uint8(levels))).clamp(min=0).double().numpy()
     return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
 
 
 def six_bits(colours: Array) -> Array:
     """The nearest of the 262,144 colours that a VGA card can show."""
-    six = np.rint(np.asarray(colours, np.float64) * (63 / 255)).astype(np.uint8)
+    six = ((np.asarray(colours, int) * 63 + 127) // 255).astype(np.uint8)
     return (six << 2) | (six >> 4)
 
 
