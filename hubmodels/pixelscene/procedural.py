@@ -15,7 +15,7 @@ from numpy import ndarray as Array
 
 from hubmodels.pixelscene import things
 from hubmodels.pixelscene.drawing import RAMPS, Canvas, Colour, blocks, dac, fbm, line, ramp, tinted
-from hubmodels.pixelscene.things import WIDTH, Setting, box, ellipse, masonry, polygon, stroke
+from hubmodels.pixelscene.things import WIDTH, Setting, box, ellipse, masonry, named, polygon, stroke
 
 HEIGHT = 200
 HEIGHTS = (192, 200)
@@ -70,7 +70,8 @@ def make(seed: int, height: int = HEIGHT) -> Scene:
     if outside:
         things.weather(s)
     palette = lit(s, outside)
-    return Scene(c.indices(), palette, place, time, weather, tuple(s.objects), caption(s, place))
+    objects = s.visible()
+    return Scene(c.indices(), palette, place, time, weather, objects, caption(s, place, objects))
 
 
 # --- colours ----------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def village(s: Setting) -> None:
         near = (y - s.horizon) / (c.height - s.horizon)
         things.house(s, float(x), y, 38 + 46 * near, 24 + 26 * near)
     if count > 1:
-        s.objects[s.objects.index("house")] = "houses"
+        s.rename("house", "houses")
     if c.chance(0.35):
         things.well(s, c.uniform(110, 210), c.height - c.uniform(18, 36), c.uniform(22, 30))
     if c.chance(0.35):
@@ -397,8 +398,6 @@ def desert(s: Setting) -> None:
         things.hills(s, "far", s.horizon + 3, c.uniform(16, 40), c.integer(3, 6), 0.6)
     for _ in range(c.integer(1, 3) if c.chance(0.5) else 0):
         things.pyramid(s, c.uniform(50, 270), s.horizon + c.uniform(2, 8), c.uniform(60, 130))
-    if "pyramid" in s.objects and c.chance(0.0):
-        s.name("pyramid")
     for step in range(4):
         base = s.horizon + 6 + step * (c.height - s.horizon) / 4.2
         things.hills(s, "ground", base + 8, 10 + 4 * step, c.integer(2, 4), 0.25)
@@ -602,6 +601,7 @@ def torch(s: Setting, x: float, y: float) -> None:
     things.flame(c, x, y + 1, 15)
 
 
+@named("window")
 def window(s: Setting, x: float, y: float, wide: float, tall: float) -> None:
     """With a view of the sky."""
     c = s.c
@@ -613,9 +613,9 @@ def window(s: Setting, x: float, y: float, wide: float, tall: float) -> None:
     c.paint(frame, "wood", 0.34)
     c.paint(pane, "sky", (0.45 + 0.5 * (rows - y + tall) / tall).clip(0, 1))
     c.paint(pane & ((abs(columns - x) < 1) | (abs(rows - y + tall / 2) < 1)), "wood", 0.3)
-    s.name("window")
 
 
+@named("fireplace")
 def fireplace(s: Setting, x: float, foot: float, size: float) -> None:
     c = s.c
     _, columns = c.grid
@@ -628,9 +628,9 @@ def fireplace(s: Setting, x: float, foot: float, size: float) -> None:
         c.paint(stroke(c, x - turn * size * 0.2, foot - 2, x + turn * size * 0.18, foot - 5, 4), "bark", 0.3)
     things.flame(c, x, foot - 4, size * 0.38)
     c.light(x, foot - size * 0.2, size * 1.5, 0.3)
-    s.name("fireplace")
 
 
+@named("bookshelves")
 def bookshelves(s: Setting, left: float, top: float, right: float, foot: float) -> None:
     c = s.c
     rows, columns = c.grid
@@ -647,9 +647,9 @@ def bookshelves(s: Setting, left: float, top: float, right: float, foot: float) 
         c.paint(standing & (which == number), name, tone)
     c.shade(standing & ((columns - left) % 3 == 0), -0.08)
     c.paint(inside & ((rows - top) % height >= height - 2), "wood", 0.55)
-    s.name("bookshelves")
 
 
+@named("table")
 def table(s: Setting, x: float, y: float, wide: float, laid: bool = True) -> None:
     c = s.c
     rows, columns = c.grid
@@ -659,17 +659,16 @@ def table(s: Setting, x: float, y: float, wide: float, laid: bool = True) -> Non
     top = polygon(c, (x - wide * 0.42, y - deep), (x + wide * 0.42, y - deep), (x + wide / 2, y), (x - wide / 2, y))
     c.paint(top, "wood", 0.68 + 0.06 * c.texture(100, 12))
     c.paint(box(c, x - wide / 2, y, x + wide / 2, y + 3), "wood", 0.4)
-    s.name("table")
     if laid and c.chance(0.6):
         candle(s, x + c.uniform(-0.2, 0.2) * wide, y - deep * 0.5)
 
 
+@named("candle")
 def candle(s: Setting, x: float, y: float) -> None:
     c = s.c
     c.paint(box(c, x - 1, y - 7, x + 1.5, y), "cloud", 0.9)
     things.flame(c, x, y - 6, 6)
     c.light(x, y - 9, 30, 0.22)
-    s.name("candle")
 
 
 def barrel(s: Setting, x: float, foot: float, tall: float) -> None:
@@ -690,12 +689,13 @@ def barrel(s: Setting, x: float, foot: float, tall: float) -> None:
     c.paint(ellipse(c, x, foot - tall, tall * 0.28, tall * 0.07), "wood", 0.66)
 
 
+@named("barrels")
 def barrels(s: Setting, x: float, foot: float, tall: float) -> None:
     for step in range(s.c.integer(2, 3)):
         barrel(s, x + step * tall * 0.78, foot + s.c.uniform(-2, 3), tall)
-    s.name("barrels")
 
 
+@named("treasure chest")
 def chest(s: Setting, x: float, foot: float, wide: float) -> None:
     c = s.c
     rows, _ = c.grid
@@ -706,9 +706,9 @@ def chest(s: Setting, x: float, foot: float, wide: float) -> None:
     for at in (-0.38, 0.38):
         c.paint(box(c, x + at * wide - 1.5, foot - wide * 0.62, x + at * wide + 1.5, foot), "glow", 0.45)
     c.paint(box(c, x - 2, foot - wide * 0.46, x + 2, foot - wide * 0.32), "glow", 0.8)
-    s.name("treasure chest")
 
 
+@named("bed")
 def bed(s: Setting, x: float, foot: float, wide: float) -> None:
     c = s.c
     c.paint(box(c, x - wide / 2, foot - wide * 0.62, x - wide * 0.43, foot), "wood", 0.4)
@@ -717,9 +717,9 @@ def bed(s: Setting, x: float, foot: float, wide: float) -> None:
     folds = 0.1 * c.texture(60, 50)
     c.paint(box(c, x - wide * 0.43, foot - wide * 0.36, x + wide * 0.43, foot - wide * 0.16), "roof", 0.58 + folds)
     c.paint(ellipse(c, x - wide * 0.3, foot - wide * 0.38, wide * 0.13, wide * 0.07), "cloud", 0.9)
-    s.name("bed")
 
 
+@named("painting")
 def painting(s: Setting, x: float, y: float, wide: float, tall: float) -> None:
     c = s.c
     rows, _ = c.grid
@@ -727,9 +727,9 @@ def painting(s: Setting, x: float, y: float, wide: float, tall: float) -> None:
     inside = box(c, x - wide / 2 + 2, y - tall / 2 + 2, x + wide / 2 - 2, y + tall / 2 - 2)
     c.paint(inside, "sky", (0.4 + 0.5 * (rows - y + tall / 2) / tall).clip(0, 1))
     c.paint(inside & (rows > y + tall * 0.1 + 3 * line(c.rng, WIDTH, 30, 2)), "leaves", 0.45)
-    s.name("painting")
 
 
+@named("carpet")
 def carpet(s: Setting, room: Room) -> None:
     c = s.c
     x = (room.left + room.right) / 2
@@ -746,9 +746,9 @@ def carpet(s: Setting, room: Room) -> None:
             "roof",
             tone,
         )
-    s.name("carpet")
 
 
+@named("cauldron")
 def cauldron(s: Setting, x: float, foot: float, wide: float) -> None:
     c = s.c
     _, columns = c.grid
@@ -763,9 +763,9 @@ def cauldron(s: Setting, x: float, foot: float, wide: float) -> None:
     c.paint(ellipse(c, x, foot - wide * 0.78, wide * 0.42, wide * 0.1), "leaves", 0.85)
     for bubble in range(5):
         c.paint(ellipse(c, x + c.uniform(-0.3, 0.3) * wide, foot - wide * (0.9 + 0.12 * bubble), 2, 2), "leaves", 0.95)
-    s.name("cauldron")
 
 
+@named("throne")
 def throne(s: Setting, x: float, foot: float, tall: float) -> None:
     c = s.c
     wide = tall * 0.5
@@ -786,9 +786,9 @@ def throne(s: Setting, x: float, foot: float, tall: float) -> None:
     c.paint(box(c, x - wide * 0.42, foot - tall * 0.42, x + wide * 0.42, foot - tall * 0.3), "roof", 0.75)
     for arm in (-0.5, 0.5):
         c.paint(box(c, x + arm * wide - 2, foot - tall * 0.55, x + arm * wide + 2, foot), "glow", 0.62)
-    s.name("throne")
 
 
+@named("machines")
 def machines(s: Setting, left: float, top: float, right: float, foot: float) -> None:
     """Panels with lights and dials."""
     c = s.c
@@ -810,7 +810,6 @@ def machines(s: Setting, left: float, top: float, right: float, foot: float) -> 
         & (blocks(c.rng, (cell + 9).astype(int), 0, 1) > 0.75)
     )
     c.paint(dial, "cloud", 0.85)
-    s.name("machines")
 
 
 def in_a_room(s: Setting, floor: str, walls: str) -> Room:
@@ -1057,7 +1056,7 @@ def counted(thing: str) -> str:
     return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
 
 
-def caption(s: Setting, place: str) -> str:
+def caption(s: Setting, place: str, objects: tuple[str, ...]) -> str:
     """A sentence of what was drawn: the place, the hour, the weather, and up to four of the things."""
     c = s.c
     words = c.choose(*SAID[place])
@@ -1075,7 +1074,7 @@ def caption(s: Setting, place: str) -> str:
         hour, weather = c.choose(*HOURS[s.time]), c.choose(*SKIES_SAID[s.weather])
         parts += [hour, weather] if c.chance(0.8) or not weather else [weather, hour]
     sentence = " ".join(part for part in parts if part)
-    seen = [thing for thing in s.objects if thing not in (place, "sea" if place in ("coast", "beach") else place)]
+    seen = [thing for thing in objects if thing not in (place, "sea" if place in ("coast", "beach") else place)]
     seen = [thing for thing in seen if not (place == "beach" and thing == "palm trees")]
     named = [counted(str(thing)) for thing in c.rng.permutation(seen)[: c.integer(1, 4)]] if seen else []
     if named:

@@ -5,7 +5,11 @@
 Light comes from the sun or moon, so every thing has a lit side; windows and lamps are lit when it is dark.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 from numpy import ndarray as Array
@@ -13,6 +17,9 @@ from numpy import ndarray as Array
 from hubmodels.pixelscene.drawing import RAMPS, Canvas, Colour, blocks, fbm, line
 
 WIDTH = 320
+SEEN = 0.4
+"""Share of a thing that must be seen for it to be named."""
+P = ParamSpec("P")
 
 
 @dataclass(eq=False)
@@ -28,6 +35,9 @@ class Setting:
     colours: dict[str, Colour] = field(default_factory=dict)
     """Of ramps, by full daylight."""
     objects: list[str] = field(default_factory=list)
+    """What has been drawn, by its name."""
+    drawn: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
+    """Where each was drawn, and the ramps it was drawn with."""
 
     @property
     def night(self) -> bool:
@@ -41,6 +51,42 @@ class Setting:
     def name(self, thing: str) -> None:
         if thing not in self.objects:
             self.objects.append(thing)
+
+    def rename(self, old: str, new: str) -> None:
+        self.objects[self.objects.index(old)] = new
+        self.drawn[new] = self.drawn.pop(old)
+
+    @contextmanager
+    def drawing(self, thing: str) -> Iterator[None]:
+        """What is painted meanwhile is the thing."""
+        ramp, tone = self.c.ramp.copy(), self.c.tone.copy()
+        yield
+        where = (self.c.ramp != ramp) | (abs(self.c.tone - tone) > 0.05)
+        self.drawn.setdefault(thing, []).append((where, self.c.ramp[where]))
+        self.name(thing)
+
+    def visible(self) -> tuple[str, ...]:
+        """The things of which most is still to be seen, now that all has been drawn."""
+        return tuple(thing for thing in self.objects if thing not in self.drawn or self._seen(thing) >= SEEN)
+
+    def _seen(self, thing: str) -> float:
+        return max(
+            float((self.c.ramp[where] == ramp).mean()) if len(ramp) else 0.0 for where, ramp in self.drawn[thing]
+        )
+
+
+def named(thing: str) -> Callable[[Callable[Concatenate[Setting, P], None]], Callable[Concatenate[Setting, P], None]]:
+    """A function that draws one thing, which has this name."""
+
+    def wrapped(draw: Callable[Concatenate[Setting, P], None]) -> Callable[Concatenate[Setting, P], None]:
+        @wraps(draw)
+        def both(s: Setting, *arguments: P.args, **options: P.kwargs) -> None:
+            with s.drawing(thing):
+                draw(s, *arguments, **options)
+
+        return both
+
+    return wrapped
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------
@@ -130,16 +176,21 @@ def disc(s: Setting) -> None:
     halo = np.exp(-((away / (radius * 3.2)) ** 2))
     c.shade(rows < s.horizon + 4, 0.22 * halo)
     body = away <= radius
+    with s.drawing("moon" if s.night else "sun"):
+        face(s, x, y, radius, body)
+
+
+def face(s: Setting, x: float, y: float, radius: float, body: Array) -> None:
+    c = s.c
+    rows, columns = c.grid
     if s.night:
         craters = c.texture(25, 40)
         c.paint(body, "glow", 0.86 + 0.1 * s.side * (columns - x) / radius - 0.1 * (craters > 0.25))
         if c.chance(0.35):  # a crescent: the sky comes back over most of it
             cut = (np.hypot(columns - x + radius * 0.6 * s.side, rows - y + radius * 0.15) <= radius * 0.95) & body
             c.paint(cut, "sky", (rows / max(1.0, s.horizon)) * 0.9)
-        s.name("moon")
     else:
         c.paint(body, "glow", 1.0 - 0.35 * (s.time != "day") * ((rows - y + radius) / (2 * radius)).clip(0, 1))
-        s.name("sun")
 
 
 def clouds(s: Setting, threshold: float) -> None:
@@ -222,6 +273,7 @@ def ground(s: Setting, ramp_: str = "ground", bumps: float = 0.16) -> None:
     c.shade(np.roll(blades, 1, 0), -0.15)
 
 
+@named("path")
 def path(s: Setting, ramp_: str = "path") -> None:
     """Winds from the viewer to the horizon."""
     c = s.c
@@ -236,7 +288,6 @@ def path(s: Setting, ramp_: str = "path") -> None:
     stones = c.texture(60, 60)
     tone = 0.62 - 0.12 * off * off - 0.1 * depth + 0.14 * stones * (0.3 + depth)
     c.paint((abs(off) < 1) & (rows > s.horizon), ramp_, tone.clip(0.1, 0.95))
-    s.name("path")
 
 
 def water(s: Setting, top: float, bottom: float, ramp_: str = "water") -> None:
@@ -450,6 +501,7 @@ def tower(s: Setting, x: float, foot: float, wide: float, tall: float, roof: boo
         )
 
 
+@named("castle")
 def castle(s: Setting, x: float, foot: float, size: float) -> None:
     c = s.c
     rows, columns = c.grid
@@ -464,10 +516,15 @@ def castle(s: Setting, x: float, foot: float, size: float) -> None:
     for side in (-1, 1):
         tower(s, x + side * half, foot + 3, size * 0.17, wall + size * c.uniform(0.08, 0.2), roofs)
     door(s, x, foot + 3, size * 0.13, size * 0.13)
-    s.name("castle")
 
 
+@named("house")
 def house(s: Setting, x: float, foot: float, wide: float, tall: float) -> None:
+    front(s, x, foot, wide, tall)
+
+
+def front(s: Setting, x: float, foot: float, wide: float, tall: float) -> None:
+    """Walls, roof, chimney, door and windows."""
     c = s.c.part(x - wide * 0.7, foot - tall - wide * 1.2 - 44, x + wide * 0.9, foot)
     rows, columns = c.grid
     ramp_ = c.choose("wall", "wall", "stone", "wood")
@@ -502,26 +559,24 @@ def house(s: Setting, x: float, foot: float, wide: float, tall: float) -> None:
     door(s, x + c.uniform(-0.12, 0.12) * wide, foot, wide * 0.17, tall * 0.45)
     for side in (-1, 1):
         opening(s, x + side * wide * 0.31, foot - tall * 0.38, wide * 0.15, tall * 0.22, c.chance(0.3))
-    s.name("house")
 
 
+@named("church")
 def church(s: Setting, x: float, foot: float, size: float) -> None:
-    house(s, x + size * 0.3, foot, size * 0.6, size * 0.35)
-    s.objects.remove("house")
+    front(s, x + size * 0.3, foot, size * 0.6, size * 0.35)
     tower(s, x - size * 0.12, foot, size * 0.24, size * 0.62, True)
-    s.name("church")
 
 
 # --- things -----------------------------------------------------------------------------------------------------
 
 
+@named("campfire")
 def campfire(s: Setting, x: float, foot: float, tall: float) -> None:
     c = s.c
     c.light(x, foot, tall * 4, 0.3)
     for turn in (-1, 1):
         bark(s, x - turn * tall * 0.7, foot, x + turn * tall * 0.5, foot - 2, 2.5, 2)
     flame(c, x, foot - 1, tall)
-    s.name("campfire")
 
 
 def flame(c: Canvas, x: float, foot: float, tall: float) -> None:
@@ -538,6 +593,7 @@ def flame(c: Canvas, x: float, foot: float, tall: float) -> None:
     )
 
 
+@named("lamp post")
 def lamp(s: Setting, x: float, foot: float, tall: float) -> None:
     c = s.c
     c.paint(box(c, x - 1, foot - tall, x + 1, foot), "bark", 0.18)
@@ -546,9 +602,9 @@ def lamp(s: Setting, x: float, foot: float, tall: float) -> None:
     c.paint(box(c, x - 2, foot - tall - 6, x + 2, foot - tall - 1), "special" if lit else "stone", 0.97 if lit else 0.6)
     if lit:
         c.light(x, foot - tall - 3, tall * 0.9, 0.28)
-    s.name("lamp post")
 
 
+@named("gravestones")
 def gravestones(s: Setting) -> None:
     bottom, draw = s.c.height, s.c
     for y in np.sort(draw.rng.uniform(s.horizon + 6, bottom - 8, draw.integer(7, 14))):
@@ -564,18 +620,18 @@ def gravestones(s: Setting) -> None:
             shape = box(c, x - wide / 2, y - tall * 0.7, x + wide / 2, y) | head
         c.paint(np.roll(shape, 2, 1), "stone", 0.1)
         c.paint(shape, "stone", tone.clip(0.05, 0.95))
-    s.name("gravestones")
 
 
+@named("fence")
 def fence(s: Setting, y: float, tall: float) -> None:
     c = s.c
     rows, columns = c.grid
     posts = (np.floor(columns) % 7 < 2) & (rows > y - tall - (np.floor(columns / 7) % 2)) & (rows <= y)
     rails = (abs(rows - y + tall * 0.75) < 1) | (abs(rows - y + tall * 0.3) < 1)
     c.paint(posts | rails, "bark", 0.2 + 0.1 * (np.floor(columns) % 7 < 1))
-    s.name("fence")
 
 
+@named("signpost")
 def signpost(s: Setting, x: float, foot: float, tall: float) -> None:
     c = s.c.part(x - tall * 0.6, foot - tall * 1.1, x + tall * 0.6, foot)
     c.paint(box(c, x - 1.5, foot - tall, x + 1.5, foot), "wood", 0.35)
@@ -591,9 +647,9 @@ def signpost(s: Setting, x: float, foot: float, tall: float) -> None:
         )
         c.paint(np.roll(board, 1, 0), "wood", 0.15)
         c.paint(board, "wood", 0.6 + 0.08 * c.texture(100, 30))
-    s.name("signpost")
 
 
+@named("well")
 def well(s: Setting, x: float, foot: float, wide: float) -> None:
     c = s.c.part(x - wide, foot - wide * 2, x + wide, foot)
     _, columns = c.grid
@@ -613,9 +669,9 @@ def well(s: Setting, x: float, foot: float, wide: float) -> None:
         "roof",
         0.5 + 0.2 * s.side * (columns - x) / wide,
     )
-    s.name("well")
 
 
+@named("sailing boat")
 def boat(s: Setting, x: float, y: float, wide: float) -> None:
     c = s.c.part(x - wide * 0.6, y - wide, x + wide * 0.6, y + wide * 0.1)
     rows, columns = c.grid
@@ -631,9 +687,9 @@ def boat(s: Setting, x: float, y: float, wide: float) -> None:
     jib = polygon(c, (x - 2, y - wide * 0.8), (x - 2, y - wide * 0.24), (x - wide * 0.32, y - wide * 0.22))
     c.paint(sail | jib, "cloud", (0.78 + 0.2 * s.side * (columns - x) / wide).clip(0.2, 1))
     c.paint(hull, "wood", 0.4 - 0.12 * (np.floor(rows) % 3 == 0) + 0.1 * s.side * (columns - x) / wide)
-    s.name("sailing boat")
 
 
+@named("lighthouse")
 def lighthouse(s: Setting, x: float, foot: float, tall: float) -> None:
     c = s.c
     rows, columns = c.grid
@@ -659,9 +715,9 @@ def lighthouse(s: Setting, x: float, foot: float, tall: float) -> None:
     if s.night:
         beam = polygon(c, (x, top - tall * 0.06), (x - s.side * 220, top - 42), (x - s.side * 220, top + 12))
         c.shade(beam, 0.2)
-    s.name("lighthouse")
 
 
+@named("pyramid")
 def pyramid(s: Setting, x: float, foot: float, wide: float) -> None:
     c = s.c
     rows, columns = c.grid
@@ -671,9 +727,9 @@ def pyramid(s: Setting, x: float, foot: float, wide: float) -> None:
     right = polygon(c, (corner, foot + wide * 0.05), (x, peak), (x + wide / 2, foot))
     c.paint(left, "path", (0.75 if s.side < 0 else 0.32) - courses)
     c.paint(right, "path", (0.75 if s.side > 0 else 0.32) - courses)
-    s.name("pyramid")
 
 
+@named("stone bridge")
 def bridge(s: Setting, y: float, deck: float) -> None:
     """A stone bridge of two arches, across the whole picture."""
     c = s.c
@@ -684,4 +740,3 @@ def bridge(s: Setting, y: float, deck: float) -> None:
     c.paint(body & ~holes, "stone", (0.52 + masonry(c, 10, 5)).clip(0.05, 0.95))
     c.paint((abs(rows - arch + deck * 0.5) < 2) & ~holes, "stone", 0.78)
     c.paint(np.roll(holes, 2, 0) & body & ~np.roll(holes, 6, 0) & ~holes, "stone", 0.15)
-    s.name("stone bridge")
