@@ -37,7 +37,7 @@ from PIL import Image as Picture
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
-from datasets_builders import folder, real_materials
+from datasets_builders import folder, packages, real_materials
 from datasets_builders.folder import BuildError, Cut, Engine, Part, Sizes
 from hubmodels.images import MAX_PIXELS, from_pil, from_unit, linear_to_srgb, srgb_to_linear, to_pil, to_uint8, to_unit
 from hubmodels.neuropbr.capture import capture
@@ -698,8 +698,8 @@ def settings(config: Config) -> dict:
         state = [(Path(f).name, Path(f).stat().st_size) if local else f for name in sorted(files) for f in files[name]]
         said["matsynth"] = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     if config.real:
-        packages = {real.package for real in real_materials.MATERIALS}
-        return {**said, "light": "hdr", "packages": sorted(package.sha256 for package in packages)}
+        archives = {real.package for real in real_materials.MATERIALS}
+        return {**said, "light": "hdr", "packages": sorted(package.sha256 for package in archives)}
     return {**said, "materials": config.materials}
 
 
@@ -715,7 +715,7 @@ def build(config: Config) -> Path:
         real_materials.environment(real_materials.HELD_OUT_LIGHT[0])
         if config.real:
             for package in {real.package for real in real_materials.MATERIALS}:
-                real_materials.fetch(package)
+                packages.fetch(package)
         else:
             real_materials.environment(real_materials.TRAINING_LIGHT[0])
     chosen = parts(config)

