@@ -28,6 +28,8 @@ class Picture:
     """(H, W) uint8."""
     palette: Array
     """(256, 3) uint8, six bits repeated to fill eight."""
+    things: tuple[str, ...] = ()
+    """What its game calls what is in it, as far as it says."""
 
 
 class FormatError(Exception):
@@ -56,22 +58,46 @@ def queen(archive: bytes) -> dict[str, bytes]:
 
 def queen_pictures(archive: bytes) -> Iterator[Picture]:
     """All its PCX pictures; rooms of 150 rows have the game's verbs below them."""
-    for name, data in queen(archive).items():
-        if name.endswith(".PCX"):
+    members = queen(archive)
+    things = queen_things(members["QUEEN.JAS"], members["QUEEN2.JAS"].decode("latin-1").split("\r\n"))
+    for member, data in members.items():
+        if member.endswith(".PCX"):
+            name = member.removesuffix(".PCX")
             with Image.open(io.BytesIO(data)) as image:
                 indices = np.asarray(image, np.uint8)
                 palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-            yield Picture(name.removesuffix(".PCX"), indices, six_to_eight(palette >> 2))
+            yield Picture(name, indices, six_to_eight(palette >> 2), things.get(name, ()))
+
+
+def queen_things(table: bytes, lines: list[str]) -> dict[str, tuple[str, ...]]:
+    """Names of the objects of each room.
+
+    QUEEN.JAS has, after 20 bytes, u16 numbers of rooms, names, objects and descriptions, and objects of eight i16, of
+    which the first is the name (negative while it is hidden) and the sixth the room. The lines of QUEEN2.JAS are the
+    descriptions, the names and the rooms. Both count from 1.
+    """
+    rooms, names, objects, descriptions = struct.unpack_from(">4H", table, 20)
+    name_of, room_of = lines[descriptions:], lines[descriptions + names :]
+    found: dict[str, dict[str, None]] = {}
+    for number in range(objects):
+        name, *_, room, _, _ = struct.unpack_from(">8h", table, 28 + 16 * number)
+        if 1 <= abs(name) <= names and 1 <= room <= rooms:
+            found.setdefault(room_of[room - 1], {})[name_of[abs(name) - 1].lower()] = None
+    return {room: tuple(things) for room, things in found.items()}
 
 
 # --- Drascula -----------------------------------------------------------------------------------------------------
 
 
-def drascula_picture(name: str, data: bytes) -> Picture:
-    """An .ALG: 128 bytes of header as of a PCX, runs, and a palette at the end."""
-    return Picture(
-        name, unpacked(data[128:-768], WIDTH * 200).reshape(200, WIDTH), six_to_eight(last_palette(data) >> 2)
-    )
+def drascula_picture(name: str, data: bytes, room: bytes = b"") -> Picture:
+    """An .ALG: 128 bytes of header as of a PCX, runs, and a palette at the end; and the room's .ALD, if it has one.
+
+    Lines of an .ALD have all bits turned over; those that are words are names of objects, some in Spanish.
+    """
+    indices = unpacked(data[128:-768], WIDTH * 200).reshape(200, WIDTH)
+    lines = bytes(byte ^ 0xFF for byte in room).decode("latin-1").split("\n")
+    words = (re.sub(r"[^a-z ]", "", line.lower()).strip() for line in lines if ".ALG" not in line)
+    return Picture(name, indices, six_to_eight(last_palette(data) >> 2), tuple(dict.fromkeys(filter(None, words))))
 
 
 def unpacked(data: bytes, size: int) -> Array:
