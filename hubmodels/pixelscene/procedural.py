@@ -39,11 +39,13 @@ class Scene:
     objects: tuple[str, ...]
     """What can be named, in the order in which it was drawn."""
     caption: str
+    said: tuple[str, ...]
+    """Those of the objects that the caption names."""
 
     @property
     def facts(self) -> str:
-        """What is in it, whatever the words: scenes that agree in it are of the same split."""
-        return "; ".join([self.place, self.time, self.weather, ", ".join(sorted(self.objects))])
+        """What the caption says, whatever its words: two captions that are equal, or mean the same, agree in it."""
+        return "; ".join([self.place, self.time, self.weather, ", ".join(sorted(self.said))])
 
 
 def make(seed: int, height: int = HEIGHT) -> Scene:
@@ -71,7 +73,7 @@ def make(seed: int, height: int = HEIGHT) -> Scene:
         things.weather(s)
     palette = lit(s, outside)
     objects = s.visible()
-    return Scene(c.indices(), palette, place, time, weather, objects, caption(s, place, objects))
+    return Scene(c.indices(), palette, place, time, weather, objects, *caption(s, place, objects))
 
 
 # --- colours ----------------------------------------------------------------------------------------------------
@@ -1056,8 +1058,8 @@ def counted(thing: str) -> str:
     return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
 
 
-def caption(s: Setting, place: str, objects: tuple[str, ...]) -> str:
-    """A sentence of what was drawn: the place, the hour, the weather, and up to four of the things."""
+def caption(s: Setting, place: str, objects: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """A sentence of what was drawn: the place, the hour, the weather, and up to four of the things; and these."""
     c = s.c
     words = c.choose(*SAID[place])
     if c.chance(0.5):
@@ -1076,8 +1078,9 @@ def caption(s: Setting, place: str, objects: tuple[str, ...]) -> str:
     sentence = " ".join(part for part in parts if part)
     seen = [thing for thing in objects if thing not in (place, "sea" if place in ("coast", "beach") else place)]
     seen = [thing for thing in seen if not (place == "beach" and thing == "palm trees")]
-    named = [counted(str(thing)) for thing in c.rng.permutation(seen)[: c.integer(1, 4)]] if seen else []
-    if named:
-        last = named[-1] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-        sentence += f"{c.choose(', with', ', showing', ':', ' with')} {last}"
-    return sentence[0].upper() + sentence[1:]
+    said = tuple(str(thing) for thing in c.rng.permutation(seen)[: c.integer(1, 4)]) if seen else ()
+    if said:
+        *first, last = (counted(thing) for thing in said)
+        listed = f"{', '.join(first)} and {last}" if first else last
+        sentence += f"{c.choose(', with', ', showing', ':', ' with')} {listed}"
+    return sentence[0].upper() + sentence[1:], said
