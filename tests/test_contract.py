@@ -38,7 +38,7 @@ def distilled_renderer() -> Example:
 
 def neuropbr() -> Example:
     config = NeuroPBRConfig(channels=8, growth=1.0, levels=2, summary=16, heads=2, depth=1)
-    return NeuroPBR(config), (torch.rand(1, 2, 3, 32, 32),)
+    return NeuroPBR(config), (torch.rand(1, 2, 3, 32, 32), None, None, None, None, True)  # and where light comes from
 
 
 MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer, neuropbr]
