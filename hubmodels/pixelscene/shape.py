@@ -6,6 +6,8 @@ from typing import Literal
 
 GROUPS = 8
 """Of the norms, which are over a picture and the channels of a group: batches of one are safe."""
+COLOURS = 16**3
+"""Palette tokens: 256 r + 16 g + b, each from 0 to 15."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,46 @@ def whole_numbers(said: str) -> list[int]:
         return [int(word) for word in said.split(",")]
     except ValueError:
         raise ValueError(f"a list of whole numbers looks like 8,5,5, got {said!r}") from None
+
+
+@dataclass(frozen=True)
+class PixelTransformerConfig:
+    """Shape of the network. The defaults are the released one."""
+
+    order: Literal["masked", "ar"] = "masked"
+    codebook_size: int = 1000
+    """Picture tokens of the tokenizer that it is trained with."""
+    stride: int = 8
+    """Of that tokenizer."""
+    colours: int = 64
+    """Of a palette."""
+    width: int = 256
+    layers: int = 6
+    heads: int = 8
+    feedforward: int = 640
+    """Of a SwiGLU: half of what goes in gates the other half."""
+    dropout: float = 0.1
+    text: Literal["words", "minilm"] = "words"
+    """`words` are looked up in `vocabulary` and learned; `minilm` are the states of a frozen MiniLM."""
+    text_width: int = 256
+    """E: 384 of MiniLM."""
+    vocabulary: str = ""
+    """Of `words`: all of them, separated by spaces; the first two are for padding and for words that are not in it."""
+    text_repo: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Of `minilm`: which one."""
+    text_revision: str = ""
+    max_words: int = 64
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 4:
+            raise ValueError(f"width {self.width} must be a multiple of 4 times the {self.heads} heads")
+        if min(self.layers, self.heads, self.feedforward, self.colours, self.max_words, self.codebook_size) < 1:
+            raise ValueError("layers, heads, feedforward, colours, max_words and codebook_size must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.text == "words" and len(set(self.words)) < len(self.words):
+            raise ValueError("the vocabulary has a word twice")
+
+    @property
+    def words(self) -> list[str]:
+        return self.vocabulary.split(" ") if self.vocabulary else []

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_transformer import CAPTIONS, SIZE, network, sequence
 from test_vqgan import TINY, palettes, pictures
 
-from hubmodels.pixelscene import vqgan_mlx, weights_mlx
+from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
+from hubmodels.pixelscene.transformer import numbered
 from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
 
 
@@ -86,3 +88,28 @@ def test_gradients_pass_the_quantizer(tmp_path: Path) -> None:
     assert expected is not None and expected.abs().max() > 0
     found = np.array(gradients["encoder"]["enter"]["weight"]).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("order", ["masked", "ar"])
+def test_the_transformer_too(tmp_path: Path, order: str) -> None:
+    model = network(order)
+    model.save_pretrained(tmp_path)
+    twin = transformer_mlx.PixelTransformer(model.config)
+    weights_mlx.load(twin, tmp_path / "model.safetensors")
+    twin.eval()
+    words, told = numbered(CAPTIONS, model.config)
+    palette, tokens = sequence()
+    with torch.no_grad():
+        ours = model(palette, tokens, *model.read(words, told))
+    context, there = twin.read(mx.array(words.numpy()), mx.array(told.numpy()))
+    theirs = twin(mx.array(palette.numpy()), mx.array(tokens.numpy()), context, there)
+    for a, b in zip(theirs, ours, strict=True):
+        np.testing.assert_allclose(np.array(a), b, atol=1e-4)
+    if order == "ar":
+        known = np.concatenate([palette.numpy(), tokens.flatten(1).numpy()], 1)
+        cache: list[transformer_mlx.Seen] = []
+        for place in range(19):
+            last = mx.array(known[:, place - 1]) if place else None
+            said, cache = twin.step(last, place, SIZE, context, there, cache)
+            whole = theirs[0][:, place] if place < 4 else theirs[1][:, place - 4]
+            np.testing.assert_allclose(np.array(said), np.array(whole), atol=1e-4)

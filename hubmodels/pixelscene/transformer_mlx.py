@@ -1,0 +1,161 @@
+"""`PixelTransformer` on MLX: the same names, so that one safetensors file serves both; the same numbers to 1e-4.
+
+See `transformer` for what everything is and where it comes from.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+
+Seen = tuple[mx.array, mx.array]
+"""Keys and values (B, heads, n, D / heads) of a layer."""
+
+
+class PixelTransformer(nn.Module):
+    def __init__(self, config: PixelTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        if config.text == "words":
+            self.words = nn.Embedding(max(2, len(config.words)), config.text_width)
+        self.enter_text = nn.Linear(config.text_width, width)
+        self.nothing = mx.random.normal((width,)) * 0.02
+        self.colour = nn.Embedding(COLOURS + 1, width)
+        self.token = nn.Embedding(config.codebook_size + 1, width)
+        self.slot = mx.random.normal((config.colours, width)) * 0.02
+        self.blocks = [Block(config) for _ in range(config.layers)]
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.leave_colour = nn.Linear(width, COLOURS)
+        self.leave_token = nn.Linear(width, config.codebook_size)
+
+    def __call__(
+        self, palette: mx.array, tokens: mx.array, context: mx.array, told: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        """Logits of the palette (B, P, COLOURS) and of the picture (B, h w, codebook_size)."""
+        colours = palette.shape[1]
+        x = mx.concatenate([self.colour(palette) + self.slot, self.token(tokens.reshape(len(tokens), -1))], 1)
+        turns = rotations(tokens.shape[1], tokens.shape[2], self.config)
+        if self.config.order == "ar":
+            start = mx.broadcast_to(self.colour.weight[COLOURS], (len(x), 1, x.shape[2]))
+            x, turns = mx.concatenate([start, x[:, :-1]], 1), shifted(turns)
+        for block in self.blocks:
+            x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
+        x = self.norm(x)
+        return self.leave_colour(x[:, :colours]), self.leave_token(x[:, colours:])
+
+    def read(self, words: mx.array, told: mx.array) -> tuple[mx.array, mx.array]:
+        """Context (B, 1 + T, D) of words, and which of it is there."""
+        states = self.words(words) if "words" in self else words
+        nothing = mx.broadcast_to(self.nothing, (len(states), 1, self.config.width))
+        there = mx.concatenate([mx.ones((len(told), 1), mx.bool_), told], 1)
+        return mx.concatenate([nothing, self.enter_text(states)], 1), there
+
+    def step(
+        self,
+        last: mx.array | None,
+        place: int,
+        size: tuple[int, int],
+        context: mx.array,
+        told: mx.array,
+        cache: list[Seen],
+    ) -> tuple[mx.array, list[Seen]]:
+        """Logits of the token at a place, of `ar`, and the cache with the one before it in it."""
+        colours = self.config.colours
+        if last is None:
+            x = mx.broadcast_to(self.colour.weight[COLOURS], (len(context), 1, self.config.width))
+        elif place <= colours:
+            x = (self.colour(last) + self.slot[place - 1])[:, None]
+        else:
+            x = self.token(last)[:, None]
+        turns = shifted(rotations(*size, self.config))[:, place : place + 1]
+        grown = []
+        for number, block in enumerate(self.blocks):
+            x, one = block(x, turns, context, told, cache=cache[number] if cache else None)
+            grown.append(one)
+        x = self.norm(x)[:, 0]
+        return (self.leave_colour if place < colours else self.leave_token)(x), grown
+
+
+class Block(nn.Module):
+    def __init__(self, config: PixelTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.norm1, self.norm2, self.norm3 = (nn.RMSNorm(width, eps=1e-6) for _ in range(3))
+        self.itself = Attention(config)
+        self.words = Attention(config)
+        self.gate = nn.Linear(width, 2 * config.feedforward, bias=False)
+        self.leave = nn.Linear(config.feedforward, width, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def __call__(
+        self,
+        x: mx.array,
+        turns: mx.array,
+        context: mx.array,
+        told: mx.array,
+        causal: bool = False,
+        cache: Seen | None = None,
+    ) -> tuple[mx.array, Seen]:
+        h = self.norm1(x)
+        h, seen = self.itself(h, h, turns, causal=causal, cache=cache)
+        x = x + self.dropout(h)
+        h, _ = self.words(self.norm2(x), context, told=told)
+        x = x + self.dropout(h)
+        gate, value = mx.split(self.gate(self.norm3(x)), 2, -1)
+        return x + self.dropout(self.leave(nn.silu(gate) * value)), seen
+
+
+class Attention(nn.Module):
+    def __init__(self, config: PixelTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.query, self.leave = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.norm_query, self.norm_key = (nn.RMSNorm(width // config.heads, eps=1e-6) for _ in range(2))
+
+    def __call__(
+        self,
+        x: mx.array,
+        source: mx.array,
+        turns: mx.array | None = None,
+        told: mx.array | None = None,
+        causal: bool = False,
+        cache: Seen | None = None,
+    ) -> tuple[mx.array, Seen]:
+        query = self.norm_query(self._split(self.query(x)))
+        key, value = self.norm_key(self._split(self.key(source))), self._split(self.value(source))
+        if turns is not None:
+            query, key = rotated(query, turns), rotated(key, turns)
+        if cache is not None:
+            key, value = mx.concatenate([cache[0], key], 2), mx.concatenate([cache[1], value], 2)
+        mask = "causal" if causal else None if told is None else told[:, None, None]
+        scale = query.shape[-1] ** -0.5
+        out = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=mask)
+        return self.leave(out.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)), (key, value)
+
+    def _split(self, x: mx.array) -> mx.array:
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
+
+
+def rotations(height: int, width: int, config: PixelTransformerConfig) -> mx.array:
+    """(2, N, D / heads / 2) cosines and sines."""
+    half = config.width // config.heads // 4
+    speed = 100.0 ** -(mx.arange(half) / half)
+    down, across = (mx.arange(side)[:, None] * speed for side in (height, width))
+    rows = mx.broadcast_to(down[:, None], (height, width, half))
+    columns = mx.broadcast_to(across[None], (height, width, half))
+    angles = mx.concatenate([rows, columns], -1).reshape(height * width, 2 * half)
+    angles = mx.concatenate([mx.zeros((config.colours, 2 * half)), angles], 0)
+    return mx.stack([mx.cos(angles), mx.sin(angles)])
+
+
+def shifted(turns: mx.array) -> mx.array:
+    start = mx.stack([mx.ones_like(turns[0, :1]), mx.zeros_like(turns[1, :1])])
+    return mx.concatenate([start, turns[:, :-1]], 1)
+
+
+def rotated(x: mx.array, turns: mx.array) -> mx.array:
+    first, second = mx.split(x, 2, -1)
+    return mx.concatenate([first * turns[0] - second * turns[1], first * turns[1] + second * turns[0]], -1)
