@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     real = builder.real_materials
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(real, "MATERIALS", (real.MATERIALS[0], real.MATERIALS[2], real.MATERIALS[-1]))
-        patch.setattr(real, "fetch", lambda package: Path())
+        patch.setattr(builder.packages, "fetch", lambda package: Path())
         patch.setattr(real, "read", lambda material, size: make(len(material.name), size).maps)
         patch.setattr(real, "environment", lambda name: torch.ones(3, 8, 16))
         patch.setattr(builder, "TILE_PX", 16)
