@@ -8,6 +8,7 @@ in [0, 255], what lies in memory, files and data sets. Metrics and colour formul
 Pictures are (3, H, W); a leading (...) means any number of dimensions before that.
 """
 
+import io
 import os
 from pathlib import Path
 
@@ -178,10 +179,22 @@ def save_png(image: Image.Image, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"pictures are saved as PNG, so the name must end in .png, got {path.name!r}")
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    save(path, data.getvalue())
+
+
+def save(path: str | Path, data: bytes) -> None:
+    """A file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    path = Path(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
-            image.save(file, "PNG")
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

@@ -34,7 +34,7 @@ INPUTS = 8
 """Of an encoder: a photo's colours, whether it shows the texel, how far the camera leans to the right and up, and that
 times the brightness."""
 LEAK = 0.1
-"""Slope of activations below 0: with a slope of 0 whole stages died in training."""
+"""Slope of activations below 0, so that none of them is cut off for good."""
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 

@@ -3,12 +3,10 @@
 Pixels are never resampled: enlarging repeats them.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy import ndarray as Array
@@ -47,26 +45,6 @@ def png(
     options = {} if transparent is None else {"transparency": transparent}
     index_image(indices, palette).save(file, "PNG", pnginfo=said, optimize=False, **options)
     return file.getvalue()
-
-
-def write(path: str | Path, data: bytes) -> None:
-    """A file whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; what was there before still is.
-    """
-    path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        raise OSError(f"cannot save {path}: {error.strerror or error}; nothing was written") from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def enlarged(indices: Array, scale: int) -> Array:

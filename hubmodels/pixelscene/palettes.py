@@ -6,7 +6,6 @@ is measured in OKLab (Ottosson 2020, "A perceptual color space for image process
 Files: .gpl (GIMP), .hex (Lospec), .pal (JASC, as of Paint Shop Pro, or RIFF, as of Windows), .act (Photoshop), .png.
 """
 
-import os
 import re
 import struct
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from numpy import ndarray as Array
 from PIL import Image, UnidentifiedImageError
 
-from hubmodels.images import from_uint8, srgb_to_linear, to_unit
+from hubmodels.images import from_uint8, save, srgb_to_linear, to_unit
 
 MOST = 256
 SUFFIXES = (".gpl", ".hex", ".pal", ".act", ".png")
@@ -123,12 +122,7 @@ def write(path: str | Path, palette: Array, name: str = "hubmodels") -> None:
     }
     if path.suffix.lower() not in kinds:
         raise ValueError(f"palettes are written as {', '.join(kinds)}, got {path.name!r}")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(kinds[path.suffix.lower()]())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    save(path, kinds[path.suffix.lower()]())
 
 
 def checked(palette: Array, source: str | Path = "the palette") -> Array:

@@ -12,7 +12,7 @@ COLOURS = 16**3
 
 @dataclass(frozen=True)
 class PixelVQGANConfig:
-    """Shape of the network. The defaults are the released one."""
+    """Shape of the network."""
 
     stride: Literal[8, 16] = 8
     """Pixels a side of a token: 8 makes 1,000 of 320 x 200, 16 makes 240 of 320 x 192."""
@@ -72,7 +72,7 @@ def whole_numbers(said: str) -> list[int]:
 
 @dataclass(frozen=True)
 class PixelTransformerConfig:
-    """Shape of the network. The defaults are the released one."""
+    """Shape of the network."""
 
     order: Literal["masked", "ar"] = "masked"
     codebook_size: int = 1000

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubmodels import images
 from hubmodels.pixelscene import files
 from hubmodels.pixelscene.palettes import BUILT_IN
 
@@ -19,7 +20,7 @@ def picture(height: int = 6, width: int = 10, colours: int = 256) -> np.ndarray:
 
 def test_png_has_the_indices_the_palette_in_its_order_and_the_words(tmp_path: Path) -> None:
     indices, palette = picture(), BUILT_IN["vga"][::-1].copy()
-    files.write(tmp_path / "a.png", files.png(indices, palette, {"prompt": "Höhle 🕯", "seed": "3"}, transparent=7))
+    images.save(tmp_path / "a.png", files.png(indices, palette, {"prompt": "Höhle 🕯", "seed": "3"}, transparent=7))
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "P" and image.info["transparency"] == 7
         assert np.array_equal(np.asarray(image), indices)
@@ -106,12 +107,12 @@ def test_aseprite_has_layers_and_palette() -> None:
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files.write(tmp_path / "a.png", b"before")
+    images.save(tmp_path / "a.png", b"before")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(images.os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device; nothing was written"):
-        files.write(tmp_path / "a.png", b"after")
+        images.save(tmp_path / "a.png", b"after")
     assert (tmp_path / "a.png").read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
