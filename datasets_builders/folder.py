@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -356,6 +357,34 @@ def metadata(parts: list[Part], sizes: Sizes, about: dict) -> str:
     }
     MetadataConfigs(configs).to_dataset_card_data(card)
     return card.to_yaml()
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def command(out: Path, push_to: str, settings: Callable[[], dict], build: Callable[[], object]) -> None:
+    """Build `out` unless it is finished already, publish it if asked to; one line to stderr and exit code 1 when that
+    cannot be done.
+
+    Args:
+        push_to: org/name, or empty.
+        settings: what `build` would build with.
+    """
+    try:
+        if push_to:
+            check_name(push_to)
+        if push_to and out.exists() and built(out, settings()):
+            print(f"{out} is finished already", file=sys.stderr)
+        else:
+            build()
+        if push_to:
+            print(push(out, push_to))
+    except BuildError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"cannot write {out}: {_line(error)}; run the same command again to go on")
+    except KeyboardInterrupt:
+        sys.exit("stopped; run the same command again to go on")
 
 
 # --- publishing ---------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -752,22 +751,7 @@ def check(config: Config) -> None:
 
 def main(config: Config) -> None:
     """Build, publish; one line to stderr and exit code 1 when it cannot be done."""
-    try:
-        check(config)
-        if config.push_to:
-            folder.check_name(config.push_to)
-        if config.push_to and config.out.exists() and folder.built(config.out, settings(config)):
-            print(f"{config.out} is finished already", file=sys.stderr)
-        else:
-            build(config)
-        if config.push_to:
-            print(folder.push(config.out, config.push_to))
-    except BuildError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"cannot write {config.out}: {' '.join(str(error).split())}; run the same command again to go on")
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the same command again to go on")
+    folder.command(config.out, config.push_to, partial(settings, config), partial(build, config))
 
 
 def preview(config: Config, part: Part) -> bytes:

@@ -10,7 +10,6 @@ decides its split. A build that was stopped goes on when the same command is run
 import io
 import json
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -197,21 +196,7 @@ def build(config: Config) -> Path:
 
 def main(config: Config) -> None:
     """Build, publish; one line to stderr and exit code 1 when it cannot be done."""
-    try:
-        if config.push_to:
-            folder.check_name(config.push_to)
-        if config.push_to and folder.built(config.out, settings(config)):
-            print(f"{config.out} is finished already", file=sys.stderr)
-        else:
-            build(config)
-        if config.push_to:
-            print(folder.push(config.out, config.push_to))
-    except BuildError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"cannot write {config.out}: {' '.join(str(error).split())}; run the same command again to go on")
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the same command again to go on")
+    folder.command(config.out, config.push_to, partial(settings, config), partial(build, config))
 
 
 # --- the card -----------------------------------------------------------------------------------------------

@@ -21,14 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hubmodels.images import from_unit, grid, to_unit
+from hubmodels.losses import PatchGAN, discriminator_loss, feature_matching, generator_loss, gradient_penalty
 from hubmodels.neuropbr.data import MAPS, Batch, Photographed, Stored
-from hubmodels.neuropbr.discriminator import (
-    Discriminator,
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    gradient_penalty,
-)
 from hubmodels.neuropbr.lights import rendering_configurations
 from hubmodels.neuropbr.losses import Weights, terms
 from hubmodels.neuropbr.model import Maps, NeuroPBR, NeuroPBRConfig, average
@@ -39,6 +33,10 @@ from hubmodels.training.decay import decay_groups
 Preset = Literal[
     "default", "quick_test", "lightweight", "high_quality", "fast_iteration", "normal_focused", "student", "seed"
 ]
+
+
+JUDGED = 3 + 1 + 1 + 3 + 3
+"""Channels that the discriminator sees: maps, and the average photo."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def main(config: Config) -> None:
     bare.recompute(config.checkpointing)
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     prepared: list = [bare, optimizer, scheduled(config, optimizer, config.run.steps), batches]
-    judge = Discriminator(config.gan.layers, config.gan.channels) if config.gan.weight else None
+    judge = PatchGAN(JUDGED, config.gan.layers, config.gan.channels) if config.gan.weight else None
     if judge:
         opponent = torch.optim.Adam(judge.parameters(), config.gan.lr, betas=(0.5, 0.999))
         rounds = config.gan.steps * max(1, config.run.steps - config.gan.start)
@@ -194,12 +192,17 @@ def scheduled(config: Config, optimizer: torch.optim.Optimizer, steps: int) -> L
     return schedules.constant(optimizer, warmup)
 
 
-def persuasion(gan: Gan, judge: Discriminator, made: Maps, batch: Batch, photo: Tensor) -> dict[str, Tensor]:
+def judged(maps: Maps) -> Tensor:
+    """(B, 8, H, W) in [-1, 1]: what the discriminator sees of maps."""
+    return torch.cat([maps[name] if name == "normal" else maps[name] * 2 - 1 for name in MAPS], 1)
+
+
+def persuasion(gan: Gan, judge: PatchGAN, made: Maps, batch: Batch, photo: Tensor) -> dict[str, Tensor]:
     """What the generator is told by the discriminator, whose own weights this leaves alone."""
     judge.requires_grad_(False)
-    scores, features = judge(made, photo)
+    scores, features = judge(judged(made), photo * 2 - 1)
     with torch.no_grad():
-        _, wanted = judge(batch, photo)
+        _, wanted = judge(judged(batch), photo * 2 - 1)
     judge.requires_grad_(True)
     return {
         "gan": gan.weight * generator_loss(scores, gan.loss),
@@ -208,14 +211,15 @@ def persuasion(gan: Gan, judge: Discriminator, made: Maps, batch: Batch, photo: 
 
 
 def judgement(
-    gan: Gan, wrapped: torch.nn.Module, judge: Discriminator, made: Maps, batch: Batch, photo: Tensor, step: int
+    gan: Gan, wrapped: torch.nn.Module, judge: PatchGAN, made: Maps, batch: Batch, photo: Tensor, step: int
 ) -> dict[str, Tensor]:
     """The discriminator's own terms. `wrapped` is `judge` as `prepare` returned it: its gradients are shared."""
-    both = {name: torch.cat([batch[name], made[name].detach()]) for name in MAPS}
-    real, fake = wrapped(both, torch.cat([photo, photo]))[0].chunk(2)
+    true, condition = judged(batch), photo * 2 - 1
+    both = torch.cat([true, judged(made).detach()])
+    real, fake = wrapped(both, torch.cat([condition, condition]))[0].chunk(2)
     terms = {"discriminator": discriminator_loss(real, fake, gan.loss)}
     if gan.r1 and step % gan.r1_every == 0:
-        terms["r1"] = gan.r1 / 2 * gan.r1_every * gradient_penalty(judge, batch, photo)
+        terms["r1"] = gan.r1 / 2 * gan.r1_every * gradient_penalty(judge, true, condition)
     return terms
 
 

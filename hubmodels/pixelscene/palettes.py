@@ -16,9 +16,12 @@ import torch
 from numpy import ndarray as Array
 from PIL import Image, UnidentifiedImageError
 
-from hubmodels.images import from_uint8, save, srgb_to_linear, to_unit
+from hubmodels.images import from_uint8, from_unit, linear_to_srgb, save, srgb_to_linear, to_uint8, to_unit
 
 MOST = 256
+KMEANS_ROUNDS = 20
+SHADES = 32
+"""Steps from black to white of `shades`."""
 SUFFIXES = (".gpl", ".hex", ".pal", ".act", ".png")
 Dither = Literal["none", "bayer", "floyd-steinberg"]
 
@@ -254,6 +257,29 @@ def oklab(colours: Array) -> Array:
     return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
 
 
+def from_oklab(colours: Array) -> Array:
+    """(..., 3) uint8 sRGB, the nearest that a screen can show in linear light, of OKLab."""
+    return _to_levels(_to_linear(colours))
+
+
+def _to_linear(lab: Array) -> Array:
+    return (lab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_LMS).T
+
+
+def _to_levels(linear: Array) -> Array:
+    return to_uint8(from_unit(linear_to_srgb(torch.from_numpy(linear.clip(0, 1))))).numpy()
+
+
+def shades() -> Array:
+    """(COLOURS, 3) uint8 sRGB: evenly spaced in OKLab, 1/32 apart, from dark to light; all that a screen can show."""
+    steps = np.arange(-SHADES // 2, SHADES // 2 + 1)
+    lab = np.stack(np.meshgrid(np.arange(SHADES + 1), steps, steps, indexing="ij"), -1).reshape(-1, 3) / SHADES
+    linear = _to_linear(lab)
+    shown = (np.maximum(-linear, linear - 1) <= 1e-3).all(1)
+    found = np.unique(_to_levels(linear[shown]), axis=0)  # the darkest are one and the same black
+    return found[oklab(found)[:, 0].argsort()]
+
+
 def six_bits(colours: Array) -> Array:
     """The nearest of the 262,144 colours that a VGA card can show."""
     six = ((np.asarray(colours, int) * 63 + 127) // 255).astype(np.uint8)
@@ -272,6 +298,28 @@ def _nearest_lab(lab: Array, targets: Array) -> Array:
         for start in range(0, max(1, len(lab)), 4096)
     ]
     return np.concatenate(parts).astype(np.uint8)
+
+
+def reduced(indices: Array, palette: Array, most: int) -> tuple[Array, Array]:
+    """A picture (H, W) uint8 in at most so many of its colours or of their means, from dark to light, and its palette.
+
+    Colours are clustered in OKLab by how often they occur (k-means; each cluster begins as far from the others as can
+    be, Gonzalez 1985).
+    """
+    used, which, counts = np.unique(indices, return_inverse=True, return_counts=True)
+    lab = oklab(palette[used])
+    centres = lab[[counts.argmax()]]
+    while len(centres) < min(most, len(used)):
+        far = ((lab[:, None] - centres) ** 2).sum(2).min(1)
+        centres = np.vstack([centres, lab[far.argmax()]])
+    for _ in range(KMEANS_ROUNDS if len(used) > most else 0):
+        own = _nearest_lab(lab, centres)
+        weights = np.bincount(own, counts, len(centres))
+        sums = np.stack([np.bincount(own, counts * one, len(centres)) for one in lab.T], 1)
+        centres = np.where(weights[:, None] > 0, sums / np.maximum(weights, 1)[:, None], centres)
+    centres = centres[centres[:, 0].argsort(kind="stable")]
+    own = _nearest_lab(lab, centres)
+    return own[which].reshape(indices.shape), from_oklab(centres)
 
 
 def remapped(pixels: Array, palette: Array, dither: Dither = "none", strength: float = 1.0) -> Array:

@@ -15,7 +15,7 @@ import torch
 from numpy import ndarray as Array
 from torch import Tensor
 
-from hubmodels.pixelscene.transformer import COLOURS, Cache, PixelTransformer, token_colours
+from hubmodels.pixelscene.transformer import COLOURS, Cache, PixelTransformer
 
 Progress = Callable[[Sequence], Iterable]
 """Rounds to the same rounds: tqdm, for instance."""
@@ -110,7 +110,7 @@ def in_rounds(
     rounds += [(False, part) for part in _parts(order, how.rounds)]
     for of_palette, part in progress(rounds):
         if not of_palette and missing.any():  # all colours are drawn: from dark to light, as they were in training
-            palette, missing = by_lightness(palette), torch.zeros_like(missing)
+            palette, missing = palette.sort(1).values, torch.zeros_like(missing)
         known_palette = torch.where(palette < 0, COLOURS, palette)
         known = torch.where(flat < 0, model.config.codebook_size, flat).view(tokens.shape)
         said = model(*_twice(known_palette, known, how), context, told)[0 if of_palette else 1]
@@ -119,7 +119,7 @@ def in_rounds(
         target = palette if of_palette else flat
         target[:, part] = torch.where(target[:, part] < 0, drawn, target[:, part])
     if missing.any():
-        palette = by_lightness(palette)
+        palette = palette.sort(1).values
     return palette, flat.view(tokens.shape)
 
 
@@ -219,14 +219,6 @@ def _parts(places: list[int], rounds: int) -> list[list[int]]:
         parts.append(places[start:end])
         start = end
     return parts
-
-
-def by_lightness(palette: Tensor) -> Tensor:
-    """Colour tokens (B, P) from dark to light."""
-    from hubmodels.pixelscene.palettes import oklab
-
-    lightness = torch.from_numpy(oklab(token_colours(palette).cpu().numpy())[..., 0]).to(palette.device)
-    return palette.gather(1, lightness.argsort(dim=1, stable=True))
 
 
 def _twice(palette: Tensor, tokens: Tensor, how: Sampling) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 GROUPS = 8
 """Of the norms, which are over a picture and the channels of a group: batches of one are safe."""
-COLOURS = 16**3
-"""Palette tokens: 256 r + 16 g + b, each from 0 to 15."""
+COLOURS = 1886
+"""Palette tokens: numbers of `palettes.shades`."""
 
 
 @dataclass(frozen=True)

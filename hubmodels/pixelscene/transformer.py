@@ -7,8 +7,8 @@
 `masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
 part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` says token after token, row by row.
 
-Positions of the picture are rotary in two dimensions, so that any height and width will do. A palette token is a colour
-of 12 bits, four for each of red, green and blue; palettes are sorted from dark to light.
+Positions of the picture are rotary in two dimensions, so that any height and width will do. A palette token is one of
+the `shades`, which are numbered from dark to light, as palettes are sorted.
 
 B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N = P + h w.
 """
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
+from hubmodels.pixelscene.palettes import oklab, shades
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -241,12 +242,19 @@ def vocabulary(captions: Sequence[str], most: int = 4000) -> str:
 # --- palettes -----------------------------------------------------------------------------------------------------
 
 
-def colour_tokens(palette: Tensor) -> Tensor:
-    """(..., K) tokens of (..., K, 3) uint8 sRGB."""
-    red, green, blue = torch.div(palette.long() + 8, 17, rounding_mode="floor").unbind(-1)
-    return 256 * red + 16 * green + blue
+def colour_tokens(palette: Tensor, most: int) -> Tensor:
+    """(most,) tokens of (K, 3) uint8 sRGB, the nearest of `shades`, from dark to light; of few colours, some twice.
+
+    Raises:
+        ValueError: there are more than `most` colours; see `palettes.reduced`.
+    """
+    if len(palette) > most:
+        raise ValueError(f"a palette of {len(palette)} colours has more than {most}: reduce it first")
+    lab, targets = (torch.from_numpy(oklab(one)) for one in (palette.cpu().numpy(), shades()))
+    tokens = torch.cdist(lab, targets).argmin(1).sort().values
+    return tokens[torch.arange(most) * len(tokens) // most]
 
 
 def token_colours(tokens: Tensor) -> Tensor:
     """(..., K, 3) uint8 sRGB of (..., K) tokens."""
-    return (17 * torch.stack([tokens // 256, tokens // 16 % 16, tokens % 16], -1)).to(torch.uint8)
+    return torch.from_numpy(shades()).to(tokens.device)[tokens]

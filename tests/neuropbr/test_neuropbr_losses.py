@@ -1,4 +1,4 @@
-"""Losses of maps against closed forms, and the discriminator's."""
+"""Losses of maps against closed forms."""
 
 import math
 from dataclasses import replace
@@ -10,13 +10,6 @@ from skimage.metrics import structural_similarity
 
 from hubmodels.images import linear_to_srgb
 from hubmodels.neuropbr.data import MAPS
-from hubmodels.neuropbr.discriminator import (
-    Discriminator,
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    gradient_penalty,
-)
 from hubmodels.neuropbr.lights import directional, rendering_configurations
 from hubmodels.neuropbr.losses import Weights, absolute, angular, balanced, dissimilar, misplaced, rerendered, terms
 from hubmodels.neuropbr.procedural import make
@@ -97,67 +90,6 @@ def test_the_picture_of_a_matt_plane_in_closed_form() -> None:
     torch.testing.assert_close(rerendered(plane, other, seen)[1], expected)
 
 
-def test_gan_losses_in_closed_form() -> None:
-    real, made = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5])
-    assert float(discriminator_loss(real, made, "hinge")) == pytest.approx(0.25 + 0.75)
-    expected = (F.softplus(-real) + F.softplus(made)).mean()
-    assert float(discriminator_loss(real, made, "bce")) == pytest.approx(float(expected))
-    assert float(generator_loss(made, "hinge")) == 0.75
-    assert float(generator_loss(made, "bce")) == pytest.approx(float(F.softplus(-made).mean()))
-    assert float(feature_matching([torch.zeros(2), torch.ones(3)], [torch.ones(2), torch.ones(3)])) == 0.5
-
-
-@pytest.mark.parametrize(("layers", "field"), [(3, 70), (4, 142)])
-def test_a_patch_sees_as_far_as_it_says(layers: int, field: int) -> None:
-    """One pixel of the maps changes the scores of the patches within the field, and no others (no norm in the way)."""
-    torch.manual_seed(0)
-    judge = Discriminator(layers, 8)
-    judge.norms = torch.nn.ModuleList(torch.nn.Identity() for _ in judge.norms)
-    size = 2 * field + 32
-    maps = {name: torch.rand(1, 3 if name in ("albedo", "normal") else 1, size, size) for name in MAPS}
-    photo = torch.rand(1, 3, size, size).requires_grad_()
-    scores, _ = judge(maps, photo)
-    scores[0, 0, scores.shape[2] // 2, scores.shape[3] // 2].backward()
-    rows = photo.grad.abs().sum((0, 1, 3)).nonzero()
-    assert int(rows.max() - rows.min()) + 1 == field
-
-
-def test_a_discriminator_learns_to_tell_and_its_penalty_is_the_gradient() -> None:
-    torch.manual_seed(0)
-    judge = Discriminator(3, 8)
-    sizes = {"albedo": 3, "roughness": 1, "metallic": 1, "normal": 3}
-    real = {name: torch.full((2, c, 64, 64), 0.8) for name, c in sizes.items()}
-    made = {name: torch.full((2, c, 64, 64), 0.2) for name, c in sizes.items()}
-    photo = torch.rand(2, 3, 64, 64)
-    optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
-    for _ in range(30):
-        loss = discriminator_loss(judge(real, photo)[0], judge(made, photo)[0], "hinge")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.5
-    gentle = gradient_penalty(judge, real, photo)
-    for weight in (judge.convs[-1].weight, judge.convs[-1].bias):
-        weight.data *= 2
-    assert gradient_penalty(judge, real, photo).item() == pytest.approx(4 * gentle.item(), rel=1e-3)
-    gradient_penalty(judge, real, photo).backward()
-
-
-def test_the_penalty_of_a_linear_discriminator_is_its_weights() -> None:
-    """Scores w . x: the gradient is w in each pixel of each map, whatever the maps are."""
-
-    class Linear(torch.nn.Module):
-        def forward(self, maps, photo):
-            total = 2 * maps["albedo"].sum((1, 2, 3)) - 3 * maps["metallic"].sum((1, 2, 3))
-            return total + 0 * maps["roughness"].sum((1, 2, 3)) + 0 * maps["normal"].sum((1, 2, 3)), []
-
-    sizes = {"albedo": 3, "roughness": 1, "metallic": 1, "normal": 3}
-    maps = {name: torch.rand(2, channels, 5, 7) for name, channels in sizes.items()}
-    penalty = gradient_penalty(Linear(), maps | {"seen": torch.ones(2)}, torch.rand(2, 3, 5, 7))  # type: ignore
-    assert float(penalty) == pytest.approx(35 * (3 * 4 + 9))
-    assert all(one.grad is None and not one.requires_grad for one in maps.values())
-
-
 def test_terms_are_weighted_one_by_one() -> None:
     batch = {name: make(4, 24).maps[name][None] for name in MAPS} | {"light": torch.tensor([[[0.6, 0, 0.8]]])}
     made = {name: one.flip(-1) for name, one in batch.items()}
@@ -175,16 +107,3 @@ def test_terms_are_weighted_one_by_one() -> None:
     expected = {name: 0.5 if name in ("albedo", "roughness", "metallic", "normal_map") else 1.0 for name in plain}
     assert ratios == pytest.approx(expected)
     assert all(float(value) == pytest.approx(0, abs=1e-5) for value in terms(Weights(), batch, batch, lit).values())
-
-
-def test_layers_are_from_three_to_six() -> None:
-    with pytest.raises(ValueError, match="from 3 to 6 layers, got 2"):
-        Discriminator(2)
-
-
-@pytest.mark.parametrize("layers", [3, 4, 5])
-def test_a_patch_needs_three_pixels_after_the_strides(layers: int) -> None:
-    judge = Discriminator(layers, 8)
-    side = 3 * 2**layers
-    maps = {name: torch.rand(1, 3 if name in ("albedo", "normal") else 1, side, side) for name in MAPS}
-    assert judge(maps, torch.rand(1, 3, side, side))[0].shape == (1, 1, 1, 1)

@@ -1,15 +1,28 @@
 """Palettes against the formats' own descriptions, Pillow, scikit-image and brute force."""
 
 import struct
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.cluster.vq import kmeans2
 from skimage.color import rgb2lab
 
 from hubmodels.pixelscene import palettes
-from hubmodels.pixelscene.palettes import BUILT_IN, nearest, oklab, read, remapped, six_bits, write
+from hubmodels.pixelscene.palettes import (
+    BUILT_IN,
+    from_oklab,
+    nearest,
+    oklab,
+    read,
+    reduced,
+    remapped,
+    shades,
+    six_bits,
+    write,
+)
 
 SOME = np.array([[0, 0, 0], [255, 128, 1], [17, 34, 51], [255, 255, 255]], np.uint8)
 
@@ -153,3 +166,35 @@ def test_a_dither_keeps_the_mean_colour_and_only_uses_the_palette(dither: palett
     assert not remapped(grey, palette[:1], dither).any()
     with pytest.raises(ValueError, match="from 0 to 1, got 2"):
         remapped(grey, palette, dither, 2.0)
+
+
+def test_shades_fill_what_a_screen_can_show_evenly() -> None:
+    """Any colour has one within about half the diagonal of a cell of 1/32; none lies so near to the edge of being shown
+    that another machine could see it otherwise."""
+    table = oklab(shades())
+    assert (np.diff(table[:, 0]) >= 0).all()
+    rng = np.random.default_rng(0)
+    colours = oklab(rng.integers(0, 256, (500, 3), dtype=np.uint8))
+    far = np.sqrt(((colours[:, None] - table) ** 2).sum(2)).min(1)
+    assert far.mean() < 0.02 and far.max() < 0.06
+    assert blake2b(shades().tobytes(), digest_size=8).hexdigest() == "01d2c8181f0b4af4"
+
+
+def test_oklab_comes_back() -> None:
+    every = np.random.default_rng(1).integers(0, 256, (1000, 3), dtype=np.uint8)
+    assert (from_oklab(oklab(every)) == every).all()
+
+
+def test_a_picture_in_fewer_colours() -> None:
+    """Few enough stay as they are; else k-means is as good as SciPy's, or nearly, from the best of ten starts."""
+    rng = np.random.default_rng(2)
+    palette = rng.integers(0, 256, (256, 3), dtype=np.uint8)
+    indices = (rng.random((40, 50)) ** 2 * 200).astype(np.uint8)
+    kept, own = reduced(indices, palette, 256)
+    assert (own[kept] == palette[indices]).all() and len(own) == len(np.unique(palette[indices].reshape(-1, 3), axis=0))
+    made, few = reduced(indices, palette, 24)
+    assert len(few) == 24 and (np.diff(oklab(few)[:, 0]) >= -1e-3).all()
+    pixels = oklab(palette[indices]).reshape(-1, 3)
+    missed = ((pixels - oklab(few[made]).reshape(-1, 3)) ** 2).sum()
+    starts = [kmeans2(pixels, 24, minit="++", rng=seed) for seed in range(10)]
+    assert missed < 1.25 * min(((pixels - centres[own]) ** 2).sum() for centres, own in starts)

@@ -5,11 +5,12 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from hubmodels.pixelscene.palettes import BUILT_IN
+from hubmodels.pixelscene.palettes import BUILT_IN, shades
 from hubmodels.pixelscene.transformer import (
     COLOURS,
     Cache,
@@ -186,11 +187,15 @@ def test_numbering() -> None:
     assert vocabulary(["b a", "b c"], 4).split(" ") == ["<nothing>", "<unknown>", "b", "a"]
 
 
-def test_colour_tokens_are_the_nearest_of_twelve_bits() -> None:
-    every = torch.arange(COLOURS)
-    assert torch.equal(colour_tokens(token_colours(every)), every)
-    vga = torch.tensor(BUILT_IN["vga"])
-    assert (token_colours(colour_tokens(vga)).int() - vga.int()).abs().max() <= 8
+def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:
+    table = shades()
+    assert len(table) == COLOURS and len(np.unique(table, axis=0)) == COLOURS
+    some = torch.randperm(COLOURS)[:64].sort().values
+    assert torch.equal(colour_tokens(token_colours(some), 64), some)
+    few = colour_tokens(torch.tensor([[255, 255, 255], [0, 0, 0]], dtype=torch.uint8), 5)
+    assert few.tolist() == [0, 0, 0, COLOURS - 1, COLOURS - 1]
+    with pytest.raises(ValueError, match="more than 64"):
+        colour_tokens(torch.tensor(BUILT_IN["vga"]), 64)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from training_runs import ROOT, SCRIPTS, checkpoints, finished, launch, log, mod
 
 from datasets_builders import neuropbr as builder
 from hubmodels import NeuroPBR
+from hubmodels.losses import PatchGAN
 from hubmodels.neuropbr import data
-from hubmodels.neuropbr.discriminator import Discriminator
 from hubmodels.neuropbr.lights import rendering_configurations
 from hubmodels.neuropbr.losses import Weights, terms
 from hubmodels.neuropbr.model import NeuroPBRConfig, average
@@ -134,7 +134,7 @@ def test_a_large_preset_takes_a_step(this: Any, name: str) -> None:
     torch.set_num_threads(1)
     preset = this.presets()[name]
     model = NeuroPBR(preset.model)
-    judge = Discriminator(preset.gan.layers, preset.gan.channels)
+    judge = PatchGAN(this.JUDGED, preset.gan.layers, preset.gan.channels)
     model.recompute(True)
     batch = torch.utils.data.default_collate([data.Photographed(1, 0, 32, 1, 0.0)[0]])
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
@@ -148,7 +148,7 @@ def test_a_large_preset_takes_a_step(this: Any, name: str) -> None:
     assert not torch.equal(before, model.decoder.head.weight)
     side = preset.size
     maps = {name: torch.zeros(1, 3 if name in ("albedo", "normal") else 1, side, side) for name in data.MAPS}
-    assert judge(maps, torch.zeros(1, 3, side, side))[0].numel() > 0
+    assert judge(this.judged(maps), torch.zeros(1, 3, side, side))[0].numel() > 0
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def crops(count: int, size: int = 32, views: int = 2) -> data.Batch:
 def test_neither_network_moves_in_the_others_step(this: Any) -> None:
     torch.manual_seed(0)
     gan, batch = this.Gan(**GAN), crops(1)
-    model, judge = NeuroPBR(NeuroPBRConfig(**NETWORK)), Discriminator(3, 8)
+    model, judge = NeuroPBR(NeuroPBRConfig(**NETWORK)), PatchGAN(this.JUDGED, 3, 8)
     photo = average(batch["views"], batch["seen"])
     made = model(batch["views"], valid=batch["seen"])
     opinion = this.persuasion(gan, judge, made, batch, photo)
@@ -366,7 +366,7 @@ def test_a_discriminator_at_work_gets_better(this: Any) -> None:
     """Against a network that stays as it is, through the terms of the script."""
     torch.manual_seed(0)
     gan, batch = this.Gan(**(GAN | {"r1": 0.0})), crops(2)
-    model, judge = NeuroPBR(NeuroPBRConfig(**NETWORK)), Discriminator(3, 8)
+    model, judge = NeuroPBR(NeuroPBRConfig(**NETWORK)), PatchGAN(this.JUDGED, 3, 8)
     photo = average(batch["views"], batch["seen"])
     with torch.no_grad():
         made = model(batch["views"], valid=batch["seen"])
