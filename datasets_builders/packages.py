@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,18 +92,28 @@ def members(package: Package, names: Sequence[str]) -> dict[str, bytes]:
     Raises:
         BuildError: one of them is not there.
     """
+    found = _contents(package, lambda name: name in names)
+    if set(names) - set(found):
+        raise BuildError(f"{package.file} holds no {', '.join(sorted(set(names) - set(found)))}")
+    return found
+
+
+def every(package: Package, beginning: str) -> dict[str, bytes]:
+    """All files of an archive whose names begin so."""
+    return _contents(package, lambda name: name.startswith(beginning))
+
+
+def _contents(package: Package, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     archive = fetch(package)
     if package.manager == "pip":
         with zipfile.ZipFile(archive) as files:
-            return {name: files.read(name) for name in names}
+            return {name: files.read(name) for name in files.namelist() if wanted(name)}
     source = io.BytesIO(_debian(archive)) if package.manager == "apt" else io.BytesIO(archive.read_bytes())
     found = {}
     with tarfile.open(fileobj=source) as files:
         for entry in files:
-            if entry.name in names and (file := files.extractfile(entry)) is not None:
+            if wanted(entry.name) and (file := files.extractfile(entry)) is not None:
                 found[entry.name] = file.read()
-    if set(names) - set(found):
-        raise BuildError(f"{package.file} holds no {', '.join(sorted(set(names) - set(found)))}")
     return found
 
 

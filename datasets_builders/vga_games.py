@@ -1,6 +1,6 @@
 """Backgrounds of adventures of the VGA era that anyone may distribute, read from their Debian packages.
 
-    pictures(game) -> Picture, ...       each with its own palette, where it comes from and what its game calls it
+    backgrounds(game) -> (Picture, caption), ...       those of `vga_captions`, each with its own palette
 
 The formats are written down here from facts about them, and each is checked against what it says of itself. Colours are
 brought to the 6 bits that a VGA card shows. Nothing of the games is part of this project.
@@ -9,12 +9,16 @@ brought to the 6 bits that a VGA card shows. Nothing of the games is part of thi
 import io
 import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray as Array
 from PIL import Image
+
+from datasets_builders import vga_captions
+from datasets_builders.folder import BuildError
+from datasets_builders.packages import Package, every, member
 
 WIDTH = 320
 
@@ -60,9 +64,9 @@ def queen_pictures(archive: bytes) -> Iterator[Picture]:
     """All its PCX pictures; rooms of 150 rows have the game's verbs below them."""
     members = queen(archive)
     things = queen_things(members["QUEEN.JAS"], members["QUEEN2.JAS"].decode("latin-1").split("\r\n"))
-    for member, data in members.items():
-        if member.endswith(".PCX"):
-            name = member.removesuffix(".PCX")
+    for file, data in members.items():
+        if file.endswith(".PCX"):
+            name = file.removesuffix(".PCX")
             with Image.open(io.BytesIO(data)) as image:
                 indices = np.asarray(image, np.uint8)
                 palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -175,7 +179,7 @@ def sky_compacts(table: bytes) -> dict[str, tuple[int, ...]]:
 
 
 def sky_pictures(directory: bytes, disk: bytes, table: bytes) -> Iterator[Picture]:
-    """Rooms, which are named after their number in the game, and frames of the opening comic."""
+    """Rooms and frames of the opening comic, named after the number of their file."""
     entries, compacts = sky_entries(directory, disk), sky_compacts(table)
     palettes = {
         re.sub(r"\D", "", name): np.array(words, "<u2").view(np.uint8).reshape(256, 3)
@@ -194,11 +198,110 @@ def sky_pictures(directory: bytes, disk: bytes, table: bytes) -> Iterator[Pictur
             across, down = ROOM_TILES
             tiles = np.frombuffer(sky_file(stored), np.uint8).reshape(192 // down, WIDTH // across, down, across)
             indices = tiles.swapaxes(1, 2).reshape(192, WIDTH)
-            yield Picture(f"room {rooms[number]}", indices, six_to_eight(palettes[rooms[number]]))
+            yield Picture(f"{number}", indices, six_to_eight(palettes[rooms[number]]))
         elif size == FRAME and number - 1 in entries and sky_size(entries[number - 1]) == 768:
             palette = np.frombuffer(sky_file(entries[number - 1]), np.uint8).reshape(256, 3)
             indices = np.frombuffer(sky_file(stored), np.uint8).reshape(200, WIDTH)
-            yield Picture(f"frame {number}", indices, six_to_eight(palette))
+            yield Picture(f"{number}", indices, six_to_eight(palette))
+
+
+GAMES_AT = "./usr/share/scummvm/"
+NOT_THINGS = re.compile(r"dummy|.* obj$|.*\^_$")
+"""Names in the games that are of nothing to be seen."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One that anyone may distribute, as Debian packages it."""
+
+    name: str
+    title: str
+    package: Package
+    license: str
+    """What Debian's copyright file calls it; it goes along with the pictures."""
+    captions: str
+    read: Callable[[Package], Iterator[Picture]]
+
+    def notice(self) -> bytes:
+        """The text of its licence."""
+        return member(self.package, f"./usr/share/doc/{self.package.name}/copyright")
+
+
+def _read_queen(package: Package) -> Iterator[Picture]:
+    yield from queen_pictures(member(package, f"{GAMES_AT}{package.name}/queen.1c"))
+
+
+def _read_drascula(package: Package) -> Iterator[Picture]:
+    folder = f"{GAMES_AT}{package.name}/en/"
+    files = every(package, folder)
+    for name, data in sorted(files.items()):
+        stem = name.removeprefix(folder).removesuffix(".ALG")
+        if name.endswith(".ALG") and stem in vga_captions.captions(vga_captions.DRASCULA):
+            yield drascula_picture(stem, data, files.get(f"{folder}{stem}.ALD", b""))
+
+
+def _read_sky(package: Package) -> Iterator[Picture]:
+    files = every(package, f"{GAMES_AT}{package.name}/sky.")
+    yield from sky_pictures(*(files[f"{GAMES_AT}{package.name}/sky.{end}"] for end in ("dnr", "dsk", "cpt")))
+
+
+def _debian(name: str, version: str, sha256: str) -> Package:
+    return Package(name, version, "apt", f"{name}_{version}_all.deb", sha256)
+
+
+GAMES = (
+    Game(
+        "queen",
+        "Flight of the Amazon Queen, (C) John Passfield and Steven Stamatiadis",
+        _debian(
+            "flight-of-the-amazon-queen", "1.0.0-9", "40c08fd258d6fe95c46c1eaf5e9137f84ba330657995a281bd887c94a560a0f1"
+        ),
+        "Flight-of-the-Amazon-Queen-License",
+        vga_captions.QUEEN,
+        _read_queen,
+    ),
+    Game(
+        "drascula",
+        "Drascula: The Vampire Strikes Back, (C) Alcachofa Soft S.L.",
+        _debian("drascula", "1.0+ds4-2", "ed4af8e2d41ad446e2f3b73533daa1804e2f13f62f596c0b02b8dc39544f22b4"),
+        "Drascula-License",
+        vga_captions.DRASCULA,
+        _read_drascula,
+    ),
+    Game(
+        "sky",
+        "Beneath a Steel Sky, (C) Revolution Software Ltd.",
+        _debian("beneath-a-steel-sky", "0.0372-8", "e2a25c880220c26a4dfd42904b878cc655afa1c72895f9c932befbd078622934"),
+        "Beneath-a-Steel-Sky-License",
+        vga_captions.SKY,
+        _read_sky,
+    ),
+)
+
+
+def backgrounds(game: Game) -> Iterator[tuple[Picture, str]]:
+    """Its backgrounds in the order of `vga_captions`, 320 wide, and what can be seen on them.
+
+    Raises:
+        BuildError: one of them is not there.
+    """
+    wanted, found = vga_captions.captions(game.captions), {}
+    for picture in game.read(game.package):
+        things = tuple(thing for thing in picture.things if not NOT_THINGS.fullmatch(thing))
+        for name, indices in halves(picture):
+            if name in wanted:
+                found[name] = replace(picture, name=name, indices=indices, things=things)
+    if missing := wanted.keys() - found.keys():
+        raise BuildError(f"{game.package.file} holds no picture {sorted(missing)[0]}, where there was one")
+    yield from ((found[name], caption) for name, caption in wanted.items())
+
+
+def halves(picture: Picture) -> list[tuple[str, Array]]:
+    """A picture as wide as the screen as it is, a wider one as its left and its right end."""
+    if picture.indices.shape[1] <= WIDTH:
+        return [(picture.name, picture.indices)]
+    left, right = picture.indices[:, :WIDTH], picture.indices[:, -WIDTH:]
+    return [(f"{picture.name}-l", left), (f"{picture.name}-r", right)]
 
 
 def rnc1(data: bytes) -> bytes:

@@ -1,0 +1,116 @@
+"""Batches for `pixelscene`: crops for the tokenizer, whole pictures for the transformer.
+
+Crops: indices (B, S, S) uint8 and palette (B, 256, 3) OKLab. A palette of fewer colours is filled up with its first.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset as Table
+from datasets import concatenate_datasets, load_dataset
+from numpy import ndarray as Array
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hubmodels.pixelscene.palettes import MOST, oklab, reduced
+
+Batch = dict[str, Tensor]
+COLUMNS = ("image", "palette", "caption", "place", "time", "weather", "objects", "source")
+LEAST = 1024
+"""Crops of an epoch: few pictures are cropped several times, so that they make batches of any size."""
+FEWER = (64, 32, 16)
+
+
+def opened(data: tuple[str, ...], split: str) -> Table:
+    """The rows of one split of built data sets, folders or names on the Hub, one after the other.
+
+    Raises:
+        FileNotFoundError: one is not there, or none has such a split.
+    """
+    tables = []
+    for one in data:
+        try:
+            tables.append(load_dataset(one, split=split).select_columns(list(COLUMNS)))
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{one} has no {split} pictures to read ({error}): build them with "
+                f"python -m datasets_builders.pixelscene --out {one}"
+            ) from error
+    if not tables:
+        raise FileNotFoundError("no data set is named: --data data/vga, for instance")
+    return concatenate_datasets(tables)
+
+
+def read(row: dict[str, Any]) -> tuple[Array, Array]:
+    """Indices (H, W) uint8 and palette (K, 3) uint8 of a row.
+
+    Raises:
+        ValueError: its picture is not one of indices.
+    """
+    image: Image.Image = row["image"]
+    if image.mode != "P":
+        raise ValueError(f"a picture of {row['caption']!r} is {image.mode}, not an index picture: build the data anew")
+    return np.asarray(image, np.uint8), np.array(row["palette"], np.uint8)
+
+
+def filled(palette: Array) -> Tensor:
+    """(256, 3) OKLab of (K, 3) uint8."""
+    lab = torch.from_numpy(oklab(palette)).float()
+    return torch.cat([lab, lab[:1].expand(MOST - len(lab), -1)])
+
+
+class Crops(Dataset):
+    """Squares out of pictures, with their palettes; where, and what is done to them, is drawn from torch's generator,
+    which a run seeds for each batch."""
+
+    def __init__(self, table: Table, size: int, varied: bool = True) -> None:
+        """
+        Args:
+            table: of `opened`.
+            size: side of a crop; pictures that are smaller are an error.
+            varied: whether some are mirrored, turned in hue or brought to fewer colours.
+        """
+        self.table, self.size, self.varied = table, size, varied
+
+    def __len__(self) -> int:
+        return len(self.table) * max(1, -(-LEAST // len(self.table)))
+
+    def __getitem__(self, number: int) -> Batch:
+        row = self.table[number % len(self.table)]
+        indices, palette = read(row)
+        if min(indices.shape) < self.size:
+            raise ValueError(f"the picture of {row['caption']!r} is smaller than a crop of {self.size}")
+        down, across = (int(torch.randint(side - self.size + 1, ())) for side in indices.shape)
+        crop = indices[down : down + self.size, across : across + self.size]
+        if not self.varied:
+            return {"indices": torch.from_numpy(crop.copy()), "palette": filled(palette)}
+        if torch.rand(()) < 0.5:
+            crop = crop[:, ::-1]
+        if torch.rand(()) < 0.25:
+            crop, palette = reduced(crop, palette, FEWER[int(torch.randint(len(FEWER), ()))])
+        colours = filled(palette)
+        if torch.rand(()) < 0.25:
+            colours = turned(colours)
+        if torch.rand(()) < 0.5:
+            colours = thinned(colours, torch.from_numpy(crop.copy()))
+        return {"indices": torch.from_numpy(crop.copy()), "palette": colours}
+
+
+def turned(palette: Tensor) -> Tensor:
+    """OKLab colours (K, 3), all turned in hue by the same angle, and with more or less of it."""
+    angle = float(torch.rand(())) * 2 * torch.pi
+    chroma = 0.4 + 0.8 * float(torch.rand(()))
+    lightness, red, yellow = palette.unbind(-1)
+    cos, sin = np.cos(angle) * chroma, np.sin(angle) * chroma
+    return torch.stack([lightness, cos * red - sin * yellow, sin * red + cos * yellow], -1)
+
+
+def thinned(palette: Tensor, crop: Tensor) -> Tensor:
+    """A palette (K, 3) of which a random share of the colours that a crop does not use is gone: its first used colour
+    stands there instead."""
+    used = F.one_hot(crop.long().flatten().unique(), len(palette)).any(0)
+    gone = ~used & (torch.rand(len(palette)) < torch.rand(()))
+    return torch.where(gone[:, None], palette[used][:1], palette)

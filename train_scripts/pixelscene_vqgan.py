@@ -1,0 +1,195 @@
+"""Train the tokenizer of `pixelscene`: an index picture becomes tokens, and the tokens the picture in its palette.
+
+    accelerate launch train_scripts/pixelscene_vqgan.py --data data/vga --run.out runs/vqgan
+    accelerate launch train_scripts/pixelscene_vqgan.py --data data/vga data/vga-games --model.stride 16
+    accelerate launch train_scripts/pixelscene_vqgan.py --resume runs/vqgan          # goes on, bit for bit on CPU
+    accelerate launch train_scripts/pixelscene_vqgan.py --start runs/vqgan/export --data data/mine --run.steps 500
+
+The last one adapts a trained network to new pictures. LOG.md has the runs.
+"""
+
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hubmodels.images import from_pil, to_unit
+from hubmodels.losses import PatchGAN, discriminator_loss, generator_loss
+from hubmodels.pixelscene.data import Batch, Crops, opened, read
+from hubmodels.pixelscene.files import contact_sheet
+from hubmodels.pixelscene.losses import (
+    RunningScores,
+    adaptive_weight,
+    differentiably_augmented,
+    expected_colour,
+    lecam,
+    local_contrast,
+    palette_cross_entropy,
+)
+from hubmodels.pixelscene.report import Picture, quick, rebuilt
+from hubmodels.pixelscene.shape import PixelVQGANConfig
+from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, coloured
+from hubmodels.training import Run, RunConfig, resumed, schedules
+from hubmodels.training.decay import decay_groups
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms of the loss. Colours are OKLab, whose lightness goes from 0 to 1."""
+
+    palette: float = 0.3
+    """Cross-entropy of the right colour of the palette."""
+    expected: float = 2.0
+    """Absolute difference of the mean colour by the logits."""
+    colour: float = 4.0
+    """Absolute difference of the colour before the palette is asked."""
+    contrast: float = 1.0
+    """Difference of steps between neighbours."""
+    commitment: float = 0.25
+    """Of vq: distance of what is encoded from its code."""
+
+
+@dataclass(frozen=True)
+class Gan:
+    """A discriminator that looks at patches of 70 pixels."""
+
+    weight: float = 0.0
+    """Of its opinion, beside the reconstruction's pull on the last layer; 0 trains none."""
+    start: int = 2000
+    """Step from which it takes part."""
+    lecam: float = 0.01
+    """Weight of what holds it back when pictures are few."""
+    channels: int = 32
+    lr: float = 2e-4
+
+
+@dataclass(frozen=True)
+class Config:
+    """Learn to say index pictures in a few hundred tokens."""
+
+    data: tuple[str, ...] = ("data/vga",)
+    """Folders made by datasets_builders.pixelscene, or data sets on the Hub; one or several."""
+    size: int = 96
+    """Side of a crop in pixels; the stride divides it."""
+    workers: int = 1
+    """Processes that cut crops."""
+    start: str = ""
+    """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
+    lr: float = 6e-4
+    """Peak of the schedule, which falls by a cosine."""
+    warmup: float = 0.03
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = 0.01
+    evaluate_every: int = 500
+    evaluate_on: int = 24
+    """Validation pictures that are rebuilt each time; the PSNR decides which weights are best."""
+    resume: str = ""
+    """Folder of a run to go on with; its own settings are used."""
+    loss: Weights = field(default_factory=Weights)
+    gan: Gan = field(default_factory=Gan)
+    model: PixelVQGANConfig = field(default_factory=PixelVQGANConfig)
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(out="runs/vqgan", steps=6000, batch_size=8, ema=0.998, save_every=250)
+    )
+
+    def __post_init__(self) -> None:
+        if self.size % self.model.stride or self.size < 32:
+            raise ValueError(f"size must be a multiple of {self.model.stride} and at least 32, got {self.size}")
+        if self.gan.weight and self.size < 64:
+            raise ValueError(f"the discriminator needs a size of 64, got {self.size}")
+        if not 0 <= self.warmup < 1 or self.evaluate_on < 1:
+            raise ValueError("warmup must be at least 0 and below 1, evaluate_on at least 1")
+
+
+def main(config: Config) -> None:
+    crops = Crops(opened(config.data, "train"), config.size)
+    held_back = spread(config)
+    run = Run(config.run, config)
+    batches = DataLoader(crops, config.run.batch_size, shuffle=True, num_workers=config.workers)
+    bare = PixelVQGAN(config.model)
+    if config.start:
+        bare.load_state_dict(PixelVQGAN.from_pretrained(config.start).state_dict())
+    optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
+    warmup = int(config.warmup * config.run.steps)
+    schedule = schedules.cosine(optimizer, config.run.steps, warmup, 0.01)
+    prepared: list = [bare, optimizer, schedule, batches]
+    judge, scores = PatchGAN(3, 3, config.gan.channels), RunningScores()
+    if config.gan.weight:
+        opponent = torch.optim.Adam(judge.parameters(), config.gan.lr, betas=(0.5, 0.99))
+        prepared += [judge, opponent, scores]
+    model, optimizer, _, batches, *rest = run.prepare(*prepared)
+
+    for batch in run.batches(batches):
+        true = coloured(batch["indices"], batch["palette"])
+        with run.accumulate(model, *rest[:1]):
+            made = model(true, batch["palette"])
+            parts = terms(config.loss, made, batch, true)
+            if rest and run.step >= config.gan.start:
+                seen = as_seen(made, batch["palette"])
+                judge.requires_grad_(False)
+                opinion = generator_loss(judge(differentiably_augmented(seen))[0])
+                judge.requires_grad_(True)
+                pull = adaptive_weight(torch.stack([*parts.values()]).sum(), opinion, bare.decoder.leave.weight)
+                parts["gan"] = config.gan.weight * pull * opinion
+            run.descend(parts, optimizer)
+            if rest and run.step >= config.gan.start:
+                both = differentiably_augmented(torch.cat([true, seen.detach()]))
+                real, fake = rest[0](both)[0].chunk(2)
+                doubts = {"discriminator": discriminator_loss(real, fake)}
+                doubts["lecam"] = config.gan.lecam * lecam(real, fake, scores.real, scores.made)
+                scores.follow(real, fake)
+                run.descend(doubts, rest[1])
+                run.log(**doubts)
+        run.log(**parts)
+        if run.every(config.evaluate_every):
+            with run.averaged(model) as network:
+                found = quick(network, held_back)
+                run.log_images("samples", sheet(network, held_back[:8]))
+            run.log(**found)
+            run.score(found["psnr"])
+    run.export(model)
+
+
+def spread(config: Config) -> list[Picture]:
+    """Validation pictures, evenly out of all of them, for the sets stand one after the other."""
+    table = opened(config.data, "validation")
+    rows = np.linspace(0, len(table) - 1, min(config.evaluate_on, len(table))).round().astype(int)
+    return [read(table[int(row)]) for row in rows]
+
+
+def terms(weights: Weights, made: Reconstruction, batch: Batch, true: Tensor) -> dict[str, Tensor]:
+    """The weighted terms of the reconstruction."""
+    expected = expected_colour(made.logits, batch["palette"])
+    return {
+        "palette": weights.palette * palette_cross_entropy(made.logits, batch["indices"], batch["palette"]),
+        "expected": weights.expected * (expected - true).abs().mean(),
+        "colour": weights.colour * (made.colours - true).abs().mean(),
+        "contrast": weights.contrast * local_contrast(expected, true),
+        "commitment": weights.commitment * made.commitment,
+    }
+
+
+def as_seen(made: Reconstruction, palette: Tensor) -> Tensor:
+    """(B, 3, H, W): the very colours that are chosen; the gradient is that of their mean."""
+    mean = expected_colour(made.logits, palette)
+    return mean + (coloured(made.logits.argmax(1), palette) - mean).detach()
+
+
+def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:
+    """(3, H, W) in [0, 1]: each picture beside what came back of it."""
+    cells = []
+    for picture in pictures:
+        true, made, _ = rebuilt(network, picture)
+        cells += [(true, picture[1]), (made, picture[1])]
+    return to_unit(from_pil(contact_sheet(cells, ["true", "made"] * len(pictures), 4)))
+
+
+if __name__ == "__main__":
+    try:
+        main(resumed(tyro.cli(Config, description=__doc__)))
+    except OSError as error:  # no such data, no network, a full disk
+        sys.exit(f"pixelscene_vqgan: {' '.join(str(error).split())}")
