@@ -1,8 +1,12 @@
-"""Batches for `pixelscene`: crops for the tokenizer, whole pictures for the transformer.
+"""Batches for `pixelscene`: crops for the tokenizer, whole pictures as tokens for the transformer.
 
 Crops: indices (B, S, S) uint8 and palette (B, 256, 3) OKLab. A palette of fewer colours is filled up with its first.
+Told: palette (B, P) and tokens (B, h, w), -1 where a picture is lower than others; words (B, T) and told (B, T).
 """
 
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +16,18 @@ from datasets import Dataset as Table
 from datasets import concatenate_datasets, load_dataset
 from numpy import ndarray as Array
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
+from hubmodels.images import save
 from hubmodels.pixelscene.palettes import MOST, oklab, reduced
+from hubmodels.pixelscene.report import cropped
+from hubmodels.pixelscene.shape import PixelTransformerConfig
+from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, numbered, token_colours
+from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Batch = dict[str, Tensor]
 COLUMNS = ("image", "palette", "caption", "place", "time", "weather", "objects", "source")
@@ -114,3 +126,66 @@ def thinned(palette: Tensor, crop: Tensor) -> Tensor:
     used = F.one_hot(crop.long().flatten().unique(), len(palette)).any(0)
     gone = ~used & (torch.rand(len(palette)) < torch.rand(()))
     return torch.where(gone[:, None], palette[used][:1], palette)
+
+
+# --- told ---------------------------------------------------------------------------------------------------------
+
+NO_TOKEN = -1
+
+
+def tokenized(table: Table, tokenizer: PixelVQGAN, colours: int, file: Path) -> tuple[Tensor, Tensor]:
+    """Palette (N, P) and picture (N, h, w) tokens of all rows, int16; made once and kept in a file.
+
+    A picture is brought to so many colours first, each of them one of the `shades`: what the transformer can say.
+
+    Raises:
+        ValueError: the file is of other pictures or of another tokenizer.
+    """
+    digest = blake2b(digest_size=16)
+    for weight in tokenizer.state_dict().values():
+        digest.update(weight.cpu().numpy().tobytes())
+    digest.update(repr((tokenizer.config, colours, table["caption"][:], table["source"][:])).encode())
+    made_of = {"made_of": digest.hexdigest()}
+    if not file.exists():
+        numbers = tqdm(range(len(table)), "tokens", unit="picture", leave=False)
+        rows = [_tokens(table[number], tokenizer, colours) for number in numbers]
+        height, width = (max(tokens.shape[axis] for _, tokens in rows) for axis in (0, 1))
+        room = [(0, width - tokens.shape[1], 0, height - tokens.shape[0]) for _, tokens in rows]
+        pictures = [F.pad(tokens, pad, value=NO_TOKEN) for (_, tokens), pad in zip(rows, room, strict=True)]
+        tensors = {"palette": torch.stack([palette for palette, _ in rows]), "tokens": torch.stack(pictures)}
+        save(file, serialize({name: one.short() for name, one in tensors.items()}, made_of))
+    with safe_open(file, "pt") as stored:
+        if stored.metadata() != made_of:
+            raise ValueError(f"{file} holds tokens of other pictures or of another tokenizer: remove it")
+        return stored.get_tensor("palette"), stored.get_tensor("tokens")
+
+
+def _tokens(row: dict[str, Any], tokenizer: PixelVQGAN, colours: int) -> tuple[Tensor, Tensor]:
+    indices, palette = reduced(*read(row), colours)
+    shades = nearest_shades(torch.from_numpy(palette))
+    lab = torch.from_numpy(oklab(token_colours(shades).numpy())).float()[None]
+    device = tokenizer.pointer.sharpness.device
+    cut = torch.from_numpy(cropped(indices, tokenizer.config.stride).copy())[None]
+    tokens = tokenizer.encode(cut.to(device), lab.to(device))[0].cpu()
+    return colour_tokens(torch.from_numpy(palette), colours), tokens
+
+
+class Told(Dataset):
+    """Tokens of pictures and their captions."""
+
+    def __init__(self, captions: Sequence[str], palette: Tensor, tokens: Tensor) -> None:
+        self.captions, self.palette, self.tokens = list(captions), palette, tokens
+
+    def __len__(self) -> int:
+        return len(self.captions) * max(1, -(-LEAST // len(self.captions)))
+
+    def __getitem__(self, number: int) -> tuple[str, Tensor, Tensor]:
+        row = number % len(self.captions)
+        return self.captions[row], self.palette[row].long(), self.tokens[row].long()
+
+
+def together(rows: list[tuple[str, Tensor, Tensor]], config: PixelTransformerConfig) -> Batch:
+    """A batch of `Told`."""
+    captions, palettes, tokens = zip(*rows, strict=True)
+    words, told = numbered(captions, config)
+    return {"palette": torch.stack(palettes), "tokens": torch.stack(tokens), "words": words, "told": told}

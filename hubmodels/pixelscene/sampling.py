@@ -113,7 +113,7 @@ def in_rounds(
             palette, missing = palette.sort(1).values, torch.zeros_like(missing)
         known_palette = torch.where(palette < 0, COLOURS, palette)
         known = torch.where(flat < 0, model.config.codebook_size, flat).view(tokens.shape)
-        said = model(*_twice(known_palette, known, how), context, told)[0 if of_palette else 1]
+        said = model.say(*_twice(known_palette, known, how), context, told)[0 if of_palette else 1]
         logits = guided(said[:, part], how.guidance)
         drawn = pick(logits, how, rng)
         target = palette if of_palette else flat

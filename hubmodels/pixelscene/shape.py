@@ -79,6 +79,9 @@ class PixelTransformerConfig:
     """Picture tokens of the tokenizer that it is trained with."""
     stride: int = 8
     """Of that tokenizer."""
+    group: Literal[1, 2] = 2
+    """Tokens on a side of the square that shares one place of the sequence: 2 makes a quarter of the places. `ar` says
+    tokens one by one, so it needs 1."""
     colours: int = 64
     """Of a palette."""
     width: int = 256
@@ -103,6 +106,8 @@ class PixelTransformerConfig:
             raise ValueError(f"width {self.width} must be a multiple of 4 times the {self.heads} heads")
         if min(self.layers, self.heads, self.feedforward, self.colours, self.max_words, self.codebook_size) < 1:
             raise ValueError("layers, heads, feedforward, colours, max_words and codebook_size must be at least 1")
+        if self.group not in (1, 2) or (self.order == "ar" and self.group > 1):
+            raise ValueError(f"group must be 1 or 2, and 1 for ar, got {self.group} for {self.order}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.text == "words" and len(set(self.words)) < len(self.words):

@@ -1,7 +1,7 @@
 """Words to tokens: the palette first, then the picture, by one transformer.
 
     words (B, T, E) --Linear--> context
-    palette tokens (B, P), picture tokens (B, h, w) --embeddings--> one sequence of P + h w
+    palette tokens (B, P), picture tokens (B, h, w) --embeddings--> one sequence of P + h w / group^2
     sequence, context --Blocks--> logits of each token
 
 `masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
@@ -10,7 +10,7 @@ part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` s
 Positions of the picture are rotary in two dimensions, so that any height and width will do. A palette token is one of
 the `shades`, which are numbered from dark to light, as palettes are sorted.
 
-B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N = P + h w.
+B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N places.
 """
 
 from collections.abc import Sequence
@@ -44,17 +44,23 @@ class PixelTransformer(
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
         """Context of no words at all, beside all others."""
         self.colour = nn.Embedding(COLOURS + 1, width)
-        self.token = nn.Embedding(config.codebook_size + 1, width)
-        """The last of both stands for what is not known, and for the beginning."""
+        each = width // config.group**2
+        self.token = nn.Embedding(config.codebook_size + 1, each)
+        """The last of both stands for what is not known, and of colours for the beginning."""
+        self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
         self.slot = nn.Parameter(torch.randn(config.colours, width) * 0.02)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
-        self.leave_token = nn.Linear(width, config.codebook_size)
+        self.leave_token = nn.Linear(each, config.codebook_size)
         for embedding in (self.colour, self.token):
             nn.init.normal_(embedding.weight, std=0.02)
 
-    def forward(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as of `say`, from words as `read` takes them."""
+        return self.say(palette, tokens, *self.read(words, told))
+
+    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the palette (B, P, COLOURS) and of the picture (B, h w, codebook_size).
 
         Args:
@@ -64,15 +70,15 @@ class PixelTransformer(
             told: (B, 1 + T) bool, which of them are there.
         """
         height, width = tokens.shape[1:]
-        x = self._embedded(palette, tokens)
-        turns = rotations(height, width, self.config, x)
+        x = torch.cat([self.colour(palette) + self.slot, self._entered(tokens)], 1)
+        turns = rotations(*places(height, width, self.config), self.config, x)
         if self.config.order == "ar":  # each is said by the one before it, the first by the beginning
             start = self.colour.weight[COLOURS].expand(len(x), 1, -1)
             x, turns = torch.cat([start, x[:, :-1]], 1), shifted(turns)
         for block in self.blocks:
             x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
         x = self.norm(x)
-        return self.leave_colour(x[:, : palette.shape[1]]), self.leave_token(x[:, palette.shape[1] :])
+        return self.leave_colour(x[:, : palette.shape[1]]), self._left(x[:, palette.shape[1] :], height, width)
 
     def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Context (B, 1 + T, D) of words, and which of it is there; what no caption says stands first.
@@ -102,18 +108,32 @@ class PixelTransformer(
         elif place <= colours:
             x = (self.colour(last) + self.slot[place - 1])[:, None]
         else:
-            x = self.token(last)[:, None]
+            x = self.enter_token(self.token(last))[:, None]
         turns = shifted(rotations(*size, self.config, x))[:, place : place + 1]
         grown = []
         for number, block in enumerate(self.blocks):
             x, one = block(x, turns, context, told, cache=cache[number] if cache else None)
             grown.append(one)
         x = self.norm(x)[:, 0]
-        return (self.leave_colour if place < colours else self.leave_token)(x), grown
+        return self.leave_colour(x) if place < colours else self.leave_token(self.part(x)), grown
 
-    def _embedded(self, palette: Tensor, tokens: Tensor) -> Tensor:
-        """(B, N, D)."""
-        return torch.cat([self.colour(palette) + self.slot, self.token(tokens.flatten(1))], 1)
+    def _entered(self, tokens: Tensor) -> Tensor:
+        """(B, n, D) of (B, h, w): a place for each square of tokens; beyond the picture they are not known."""
+        side = self.config.group
+        height, width = tokens.shape[1:]
+        rows, columns = places(height, width, self.config)
+        room = 0, columns * side - width, 0, rows * side - height
+        x = self.token(F.pad(tokens, room, value=self.config.codebook_size))
+        x = x.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
+        return self.enter_token(x.reshape(len(x), rows * columns, -1))
+
+    def _left(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Logits (B, h w, codebook_size) of places (B, n, D)."""
+        side = self.config.group
+        rows, columns = places(height, width, self.config)
+        x = self.part(x).view(len(x), rows, columns, side, side, -1).transpose(2, 3)
+        x = x.reshape(len(x), rows * side, columns * side, -1)[:, :height, :width]
+        return self.leave_token(x.flatten(1, 2))
 
 
 class Block(nn.Module):
@@ -185,11 +205,20 @@ class Attention(nn.Module):
 # --- places -------------------------------------------------------------------------------------------------------
 
 
+def places(height: int, width: int, config: PixelTransformerConfig) -> tuple[int, int]:
+    """Rows and columns of the sequence for h and w of the tokens."""
+    return -(-height // config.group), -(-width // config.group)
+
+
 def rotations(height: int, width: int, config: PixelTransformerConfig, like: Tensor) -> Tensor:
-    """(2, N, D / heads / 2) cosines and sines: half of the pairs of a head turn with the row, half with the column.
-    Colours of the palette have no place and do not turn.
+    """(2, N, D / heads / 2) cosines and sines: half of the pairs of a head turn with the row of a place, half with its
+    column. Colours of the palette have no place and do not turn.
 
     Source: Su et al. 2021 (arXiv 2104.09864), equation 34, on both axes.
+
+    Args:
+        height: rows of places.
+        width: columns of places.
     """
     half = config.width // config.heads // 4
     speed = 100.0 ** -(torch.arange(half, device=like.device) / half)
@@ -250,9 +279,14 @@ def colour_tokens(palette: Tensor, most: int) -> Tensor:
     """
     if len(palette) > most:
         raise ValueError(f"a palette of {len(palette)} colours has more than {most}: reduce it first")
-    lab, targets = (torch.from_numpy(oklab(one)) for one in (palette.cpu().numpy(), shades()))
-    tokens = torch.cdist(lab, targets).argmin(1).sort().values
+    tokens = nearest_shades(palette).sort().values
     return tokens[torch.arange(most) * len(tokens) // most]
+
+
+def nearest_shades(palette: Tensor) -> Tensor:
+    """(K,) tokens of (K, 3) uint8 sRGB, in the same order."""
+    lab, targets = (torch.from_numpy(oklab(one)) for one in (palette.cpu().numpy(), shades()))
+    return torch.cdist(lab, targets).argmin(1)
 
 
 def token_colours(tokens: Tensor) -> Tensor:

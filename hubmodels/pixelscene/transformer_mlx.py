@@ -22,27 +22,33 @@ class PixelTransformer(nn.Module):
         self.enter_text = nn.Linear(config.text_width, width)
         self.nothing = mx.random.normal((width,)) * 0.02
         self.colour = nn.Embedding(COLOURS + 1, width)
-        self.token = nn.Embedding(config.codebook_size + 1, width)
+        each = width // config.group**2
+        self.token = nn.Embedding(config.codebook_size + 1, each)
+        self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
         self.slot = mx.random.normal((config.colours, width)) * 0.02
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
-        self.leave_token = nn.Linear(width, config.codebook_size)
+        self.leave_token = nn.Linear(each, config.codebook_size)
 
     def __call__(
-        self, palette: mx.array, tokens: mx.array, context: mx.array, told: mx.array
+        self, palette: mx.array, tokens: mx.array, words: mx.array, told: mx.array
     ) -> tuple[mx.array, mx.array]:
+        """Logits as of `say`, from words as `read` takes them."""
+        return self.say(palette, tokens, *self.read(words, told))
+
+    def say(self, palette: mx.array, tokens: mx.array, context: mx.array, told: mx.array) -> tuple[mx.array, mx.array]:
         """Logits of the palette (B, P, COLOURS) and of the picture (B, h w, codebook_size)."""
-        colours = palette.shape[1]
-        x = mx.concatenate([self.colour(palette) + self.slot, self.token(tokens.reshape(len(tokens), -1))], 1)
-        turns = rotations(tokens.shape[1], tokens.shape[2], self.config)
+        colours, (height, width) = palette.shape[1], tokens.shape[1:]
+        x = mx.concatenate([self.colour(palette) + self.slot, self._entered(tokens)], 1)
+        turns = rotations(*places(height, width, self.config), self.config)
         if self.config.order == "ar":
             start = mx.broadcast_to(self.colour.weight[COLOURS], (len(x), 1, x.shape[2]))
             x, turns = mx.concatenate([start, x[:, :-1]], 1), shifted(turns)
         for block in self.blocks:
             x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
         x = self.norm(x)
-        return self.leave_colour(x[:, :colours]), self.leave_token(x[:, colours:])
+        return self.leave_colour(x[:, :colours]), self._left(x[:, colours:], height, width)
 
     def read(self, words: mx.array, told: mx.array) -> tuple[mx.array, mx.array]:
         """Context (B, 1 + T, D) of words, and which of it is there."""
@@ -67,14 +73,31 @@ class PixelTransformer(nn.Module):
         elif place <= colours:
             x = (self.colour(last) + self.slot[place - 1])[:, None]
         else:
-            x = self.token(last)[:, None]
+            x = self.enter_token(self.token(last))[:, None]
         turns = shifted(rotations(*size, self.config))[:, place : place + 1]
         grown = []
         for number, block in enumerate(self.blocks):
             x, one = block(x, turns, context, told, cache=cache[number] if cache else None)
             grown.append(one)
         x = self.norm(x)[:, 0]
-        return (self.leave_colour if place < colours else self.leave_token)(x), grown
+        return self.leave_colour(x) if place < colours else self.leave_token(self.part(x)), grown
+
+    def _entered(self, tokens: mx.array) -> mx.array:
+        """(B, n, D) of (B, h, w): a place for each square of tokens; beyond the picture they are not known."""
+        side, (count, height, width) = self.config.group, tokens.shape
+        rows, columns = places(height, width, self.config)
+        room = [(0, 0), (0, rows * side - height), (0, columns * side - width)]
+        x = self.token(mx.pad(tokens, room, constant_values=self.config.codebook_size))
+        x = x.reshape(count, rows, side, columns, side, -1).transpose(0, 1, 3, 2, 4, 5)
+        return self.enter_token(x.reshape(count, rows * columns, -1))
+
+    def _left(self, x: mx.array, height: int, width: int) -> mx.array:
+        """Logits (B, h w, codebook_size) of places (B, n, D)."""
+        side, count = self.config.group, len(x)
+        rows, columns = places(height, width, self.config)
+        x = self.part(x).reshape(count, rows, columns, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(count, rows * side, columns * side, -1)[:, :height, :width]
+        return self.leave_token(x.reshape(count, height * width, -1))
 
 
 class Block(nn.Module):
@@ -137,6 +160,11 @@ class Attention(nn.Module):
 
     def _split(self, x: mx.array) -> mx.array:
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
+
+
+def places(height: int, width: int, config: PixelTransformerConfig) -> tuple[int, int]:
+    """Rows and columns of the sequence for h and w of the tokens."""
+    return -(-height // config.group), -(-width // config.group)
 
 
 def rotations(height: int, width: int, config: PixelTransformerConfig) -> mx.array:

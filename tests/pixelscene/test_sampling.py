@@ -105,7 +105,7 @@ def asked(order: str, how: Sampling, tokens: torch.Tensor | None = None, palette
     )
 
 
-@pytest.mark.parametrize("order", ["masked", "ar"])
+@pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_all_that_was_unknown_is_drawn_and_a_seed_is_a_picture(order: str, guidance: float) -> None:
     how = Sampling(guidance=guidance, rounds=4, seed=3)
@@ -121,7 +121,7 @@ def test_all_that_was_unknown_is_drawn_and_a_seed_is_a_picture(order: str, guida
         assert (np.diff(lightness) >= 0).all(), "from dark to light"
 
 
-@pytest.mark.parametrize("order", ["masked", "ar"])
+@pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_what_is_known_stays(order: str) -> None:
     palette = torch.arange(8).view(2, 4)
     tokens = torch.arange(15).view(1, *SIZE).expand(2, -1, -1).clone()

@@ -27,6 +27,7 @@ from hubmodels.pixelscene.transformer import (
 
 CAPTIONS = ["A castle on a hill at night", "A forest at night, in the rain"]
 TINY = PixelTransformerConfig(
+    group=1,
     codebook_size=20,
     colours=4,
     width=32,
@@ -41,8 +42,10 @@ SIZE = (3, 5)
 
 
 def network(order: str) -> PixelTransformer:
+    """`ar`, `masked`, or `grouped`: masked with four tokens a place."""
     torch.manual_seed(0)
-    return PixelTransformer(replace(TINY, order=order)).eval()  # type: ignore[arg-type]
+    group = 2 if order == "grouped" else 1
+    return PixelTransformer(replace(TINY, order="ar" if order == "ar" else "masked", group=group)).eval()
 
 
 def sequence(count: int = 2) -> tuple[Tensor, Tensor]:
@@ -55,7 +58,7 @@ def sequence(count: int = 2) -> tuple[Tensor, Tensor]:
 def logits(model: PixelTransformer, palette: Tensor, tokens: Tensor, captions: list[str]) -> list[Tensor]:
     """Of each place, (B, classes)."""
     context, told = model.read(*numbered(captions, model.config))
-    of_palette, of_tokens = model(palette, tokens, context, told)
+    of_palette, of_tokens = model.say(palette, tokens, context, told)
     return [*of_palette.unbind(1), *of_tokens.unbind(1)]
 
 
@@ -76,8 +79,9 @@ def test_ar_looks_at_what_came_before_only() -> None:
 
 
 @torch.no_grad()
-def test_masked_looks_at_everything() -> None:
-    model = network("masked")
+@pytest.mark.parametrize("order", ["masked", "grouped"])
+def test_masked_looks_at_everything(order: str) -> None:
+    model = network(order)
     palette, tokens = sequence()
     before = logits(model, palette, tokens, CAPTIONS)
     for place in (0, 14):
@@ -102,7 +106,7 @@ def test_step_by_step_with_a_cache_says_what_the_whole_does() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("order", ["masked", "ar"])
+@pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_words_count_and_padding_does_not(order: str) -> None:
     model = network(order)
     palette, tokens = sequence()
@@ -115,7 +119,7 @@ def test_words_count_and_padding_does_not(order: str) -> None:
     # no words at all is an answer of its own, whatever is not told
     words, told = numbered(CAPTIONS[:1], model.config)
     nothing = [model.read(some, torch.zeros_like(told)) for some in (words, words * 0)]
-    made = [model(palette[:1], tokens[:1], *one)[1] for one in nothing]
+    made = [model.say(palette[:1], tokens[:1], *one)[1] for one in nothing]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], torch.stack(alone[4:], 1), atol=1e-5)
 
 
@@ -134,7 +138,7 @@ def test_rotary_products_depend_on_the_distance_alone() -> None:
     assert float(rotated(query, turns[:, 5, 6][:, None]).norm()) == pytest.approx(float(query.norm()), rel=1e-6)
 
 
-@pytest.mark.parametrize("order", ["masked", "ar"])
+@pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_gradients_reach_every_weight(order: str) -> None:
     model = network(order).train()
     palette, tokens = sequence()
@@ -143,13 +147,29 @@ def test_gradients_reach_every_weight(order: str) -> None:
     assert not lost, lost
 
 
-def test_any_size_will_do() -> None:
-    model = network("masked")
+@torch.no_grad()
+def test_tokens_of_a_group_come_out_where_they_went_in() -> None:
+    """With blocks that do nothing, logits of a token depend on the four of its own square and on no other."""
+    model = network("grouped")
+    for name, weight in model.named_parameters():
+        if name.startswith("blocks") and "leave" in name:
+            weight.zero_()
+    palette, tokens = sequence(1)
+    before = torch.stack(logits(model, palette, tokens, CAPTIONS[:1])[4:], 1)
+    other = tokens.clone()
+    other[0, 2, 3] = (other[0, 2, 3] + 1) % 20
+    changed = (torch.stack(logits(model, palette, other, CAPTIONS[:1])[4:], 1) != before).any(2).view(SIZE)
+    assert changed.nonzero().tolist() == [[2, 2], [2, 3]], "the row below the last is not part of the picture"
+
+
+@pytest.mark.parametrize("order", ["masked", "grouped"])
+def test_any_size_will_do(order: str) -> None:
+    model = network(order)
     palette, _ = sequence(1)
     context, told = model.read(*numbered(CAPTIONS[:1], TINY))
     for size in ((1, 1), (12, 20), (25, 40)):
         tokens = torch.zeros(1, *size, dtype=torch.long)
-        assert model(palette, tokens, context, told)[1].shape == (1, size[0] * size[1], 20)
+        assert model.say(palette, tokens, context, told)[1].shape == (1, size[0] * size[1], 20)
 
 
 # --- words and colours --------------------------------------------------------------------------------------------
@@ -205,6 +225,8 @@ def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:
         ({"dropout": 1.0}, "dropout must be in"),
         ({"vocabulary": "a b a"}, "a word twice"),
         ({"layers": 0}, "at least 1"),
+        ({"order": "ar", "group": 2}, "1 for ar"),
+        ({"group": 3}, "must be 1 or 2"),
     ],
 )
 def test_a_configuration_checks_itself(change: dict[str, Any], words: str) -> None:

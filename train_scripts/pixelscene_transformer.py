@@ -1,0 +1,214 @@
+"""Train the transformer of `pixelscene`: words become a palette and the tokens of a picture.
+
+    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --data data/vga --run.out runs/prior
+    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --model.order ar --model.group 1
+    accelerate launch train_scripts/pixelscene_transformer.py --resume runs/prior    # goes on, bit for bit on CPU
+    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --start runs/prior/export \\
+        --data data/mine --run.steps 500 --run.out runs/mine
+
+The last one adapts a trained network to new pictures. LOG.md has the runs.
+"""
+
+import sys
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hubmodels.images import from_pil, to_unit
+from hubmodels.pixelscene.data import Batch, Told, opened, together, tokenized
+from hubmodels.pixelscene.files import contact_sheet
+from hubmodels.pixelscene.palettes import oklab
+from hubmodels.pixelscene.sampling import Sampling, sample
+from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+from hubmodels.pixelscene.transformer import PixelTransformer, numbered, token_colours, vocabulary
+from hubmodels.pixelscene.vqgan import PixelVQGAN
+from hubmodels.training import Run, RunConfig, resumed, schedules
+from hubmodels.training.decay import decay_groups
+
+
+@dataclass(frozen=True)
+class Config:
+    """Learn to say pictures when words are given."""
+
+    vqgan: str = "runs/vqgan"
+    """The tokenizer: a run's folder, a folder of weights or a Hub repository."""
+    data: tuple[str, ...] = ("data/vga",)
+    """Folders made by datasets_builders.pixelscene, or data sets on the Hub; one or several."""
+    tokens: str = ""
+    """Folder for the tokens of all pictures, which are made if they are not there; empty is the run's own."""
+    workers: int = 0
+    start: str = ""
+    """Weights to begin with, a folder or a Hub repository, instead of random ones; they bring their settings and
+    vocabulary along."""
+    lr: float = 1e-3
+    """Peak of the schedule, which falls by a cosine."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = 0.05
+    wordless: float = 0.1
+    """Share of captions that are left out, for guidance."""
+    palette: float = 0.2
+    """Of masked: share of rows whose palette is asked for, with nothing of the picture known."""
+    smoothing: float = 0.1
+    """Of the targets: what is given to all other tokens."""
+    evaluate_every: int = 500
+    evaluate_on: int = 64
+    """Validation pictures whose tokens are asked for each time; their likelihood decides which weights are best."""
+    resume: str = ""
+    """Folder of a run to go on with; its own settings are used."""
+    model: PixelTransformerConfig = field(default_factory=PixelTransformerConfig)
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(out="runs/prior", steps=4000, batch_size=16, ema=0.998, save_every=250)
+    )
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.warmup < 1 and 0 <= self.wordless < 1 and 0 <= self.palette < 1 and 0 <= self.smoothing < 1):
+            raise ValueError("warmup, wordless, palette and smoothing must be at least 0 and below 1")
+        if self.evaluate_on < 1:
+            raise ValueError(f"evaluate_on must be at least 1, got {self.evaluate_on}")
+
+
+def main(config: Config) -> None:
+    tables = {split: opened(config.data, split) for split in ("train", "validation")}
+    tables["validation"] = tables["validation"].select(range(min(config.evaluate_on, len(tables["validation"]))))
+    tokenizer = PixelVQGAN.from_pretrained(weights_of(config.vqgan)).eval()
+    bare = started(config, tokenizer, tables["train"]["caption"][:])
+    config = replace(config, model=bare.config)
+    run = Run(config.run, config)
+    tokenizer.to(run.device)
+    folder, rows = Path(config.tokens or config.run.out), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, table in tables.items():
+        parts = tokenized(table, tokenizer, bare.config.colours, folder / f"tokens-{split}.safetensors")
+        rows[split] = Told(table["caption"][:], *parts)
+    collate = partial(together, config=bare.config)
+    batches = DataLoader(
+        rows["train"], config.run.batch_size, shuffle=True, num_workers=config.workers, collate_fn=collate
+    )
+    held_back = collate([rows["validation"][row] for row in range(len(tables["validation"]))])
+    optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
+    schedule = schedules.cosine(optimizer, config.run.steps, int(config.warmup * config.run.steps), 0.01)
+    model, optimizer, _, batches = run.prepare(bare, optimizer, schedule, batches)
+
+    for batch in run.batches(batches):
+        with run.accumulate(model):
+            seen = told(config, batch)
+            terms = losses(config, model(**seen), seen, batch)
+            run.descend(terms, optimizer)
+        run.log(**terms)
+        if run.every(config.evaluate_every):
+            with run.averaged(model) as network:
+                scores = quick(config, network, held_back, run.device)
+                run.log_images("samples", sheet(network, tokenizer, tables["validation"]["caption"][:8], held_back))
+            run.log(**scores)
+            run.score(-scores["validation"])
+    run.export(model)
+
+
+def weights_of(vqgan: str) -> str:
+    """Of a run its export, else what was named."""
+    export = Path(vqgan) / "export"
+    return str(export) if export.is_dir() else vqgan
+
+
+def started(config: Config, tokenizer: PixelVQGAN, captions: list[str]) -> PixelTransformer:
+    """The network with its weights before the first step, of a shape that suits the tokenizer.
+
+    Raises:
+        ValueError: weights to start with are for another tokenizer.
+    """
+    sizes = {"codebook_size": tokenizer.config.codebook_size, "stride": tokenizer.config.stride}
+    if config.start:
+        model = PixelTransformer.from_pretrained(config.start)
+        own = {name: getattr(model.config, name) for name in sizes}
+        if own != sizes:
+            raise ValueError(
+                f"{config.start} was trained with another tokenizer: {own}, and {config.vqgan} has {sizes}"
+            )
+        return model
+    words = config.model.vocabulary or (vocabulary(captions) if config.model.text == "words" else "")
+    return PixelTransformer(replace(config.model, vocabulary=words, **sizes))
+
+
+def told(config: Config, batch: Batch) -> dict[str, Tensor]:
+    """What the network is shown of a batch: of `masked` not the tokens that it is asked for.
+
+    A share of rows is asked for some of its palette, with nothing of the picture known; all others for some of the
+    picture. How much is as by Chang et al. 2022 (arXiv 2202.04200), section 3.3: the cosine of what is even.
+    """
+    palette, tokens, there = batch["palette"], batch["tokens"], batch["told"]
+    there = there & (torch.rand(len(there), 1) >= config.wordless).to(there.device)
+    unknown, nothing = config.model.codebook_size, tokens < 0
+    if config.model.order == "masked":
+        share = (torch.rand(len(tokens), 1) * torch.pi / 2).cos()
+        first = torch.rand(len(tokens), 1) < config.palette
+        of_palette = (torch.rand(palette.shape) < share) & first
+        of_tokens = (torch.rand(tokens.shape) < share[..., None]) | first[..., None]
+        palette = palette.masked_fill(of_palette.to(palette.device), COLOURS)
+        nothing = nothing | of_tokens.to(tokens.device)
+    return {"palette": palette, "tokens": tokens.masked_fill(nothing, unknown), "words": batch["words"], "told": there}
+
+
+def losses(config: Config, logits: tuple[Tensor, Tensor], seen: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Cross-entropy of the tokens that are asked for: of `ar` all, of `masked` those that are not seen.
+
+    Where a row's palette is asked for, its picture is not.
+    """
+    palette, tokens = batch["palette"], batch["tokens"].flatten(1)
+    if config.model.order == "masked":
+        asked = seen["palette"] == COLOURS
+        palette = palette.masked_fill(~asked, -1)
+        known = seen["tokens"].flatten(1) != config.model.codebook_size
+        tokens = tokens.masked_fill(known | asked.any(1)[:, None], -1)
+    pairs = zip(logits, (palette, tokens), strict=True)
+    colours, picture = (entropy(said, target, config.smoothing) for said, target in pairs)
+    return {"colours": colours, "picture": picture}
+
+
+def entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """Mean cross-entropy over targets (B, n) that are not -1, from logits (B, n, V); 0 where there are none."""
+    sums = F.cross_entropy(
+        logits.flatten(0, 1), target.flatten(), ignore_index=-1, label_smoothing=smoothing, reduction="sum"
+    )
+    return sums / (target >= 0).sum().clamp(min=1)
+
+
+def quick(config: Config, network: PixelTransformer, held_back: Batch, device: torch.device) -> dict[str, float]:
+    """Mean cross-entropy of held-back tokens, the same ones each time, in nats; and of the picture's without words."""
+    batch = {name: one.to(device) for name, one in held_back.items()}
+    plain = replace(config, wordless=0.0, smoothing=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.run.seed)
+        seen = told(plain, batch)
+    nobody = seen | {"told": torch.zeros_like(seen["told"])}
+    with_words, without = (losses(plain, network(**one), one, batch) for one in (seen, nobody))
+    return {
+        "validation": float(with_words["picture"] + with_words["colours"]),
+        "validation_picture": float(with_words["picture"]),
+        "validation_wordless": float(without["picture"]),
+    }
+
+
+def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], held_back: Batch) -> Tensor:
+    """(3, H, W) in [0, 1]: what is drawn for captions, with their palettes drawn too."""
+    device = tokenizer.pointer.sharpness.device
+    words, there = (one.to(device) for one in numbered(captions, network.config))
+    palette = torch.full_like(held_back["palette"][: len(captions)], -1).to(device)
+    tokens = torch.full_like(held_back["tokens"][: len(captions)], -1).to(device)
+    palette, tokens = sample(network, words, there, palette, tokens, Sampling(rounds=12))
+    colours = token_colours(palette).cpu().numpy()
+    pictures = tokenizer.decode(tokens, torch.from_numpy(oklab(colours)).float().to(device)).cpu().numpy()
+    return to_unit(from_pil(contact_sheet(list(zip(pictures, colours, strict=True)), captions, 4)))
+
+
+if __name__ == "__main__":
+    try:
+        main(resumed(tyro.cli(Config, description=__doc__)))
+    except (OSError, ValueError) as error:  # no such data or tokenizer, no network, a full disk
+        sys.exit(f"pixelscene_transformer: {' '.join(str(error).split())}")
