@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy import ndarray as Array
-from PIL import Image, UnidentifiedImageError
 
 from datasets_builders.folder import BuildError
-from hubmodels.pixelscene.palettes import MOST, oklab
+from hubmodels.pixelscene import files
+from hubmodels.pixelscene.palettes import oklab
 
 WIDTH = 320
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".gif")
-MOST_PIXELS = 4096 * 4096
 MOST_WORDS = 100
 LARGEST_UNSCALE = 8
 EMPTY = 0.95
@@ -116,41 +115,13 @@ def read_picture(path: Path, unscale: bool) -> tuple[Array, Array]:
         unscale: whether a picture of whole blocks is brought back to one pixel a block.
 
     Raises:
-        BuildError: it is missing or broken, moves, is partly transparent or far too large.
+        BuildError: it cannot be read, moves, is partly transparent or far too large.
     """
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise BuildError(f"{path} is an animation: save the frame that is meant")
-            if image.width * image.height > MOST_PIXELS:
-                raise BuildError(f"{path} has {image.width} x {image.height} pixels: at most {MOST_PIXELS} are read")
-            image.load()
-            see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            if see_through and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:  # pyright: ignore
-                raise BuildError(f"{path} is partly transparent: a background has no holes, so fill them")
-            if image.mode == "P" and not see_through:
-                palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-                indices = np.asarray(image, np.uint8)
-                if indices.max() >= len(palette):
-                    raise BuildError(f"{path} points beyond the {len(palette)} colours of its palette")
-            else:
-                indices, palette = indexed(np.asarray(image.convert("RGB")))
-    except FileNotFoundError:
-        raise BuildError(f"{path} is not there, but has a caption") from None
-    except Image.DecompressionBombError:
-        raise BuildError(f"{path} has far too many pixels") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise BuildError(f"{path} cannot be read as a picture: {error}") from None
+        indices, palette = files.read(path, exact=False)
+    except ValueError as error:
+        raise BuildError(str(error)) from None
     return unscaled(indices) if unscale else indices, palette
-
-
-def indexed(pixels: Array) -> tuple[Array, Array]:
-    """Indices and palette of (H, W, 3) uint8: exact up to 256 colours."""
-    palette, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    if len(palette) <= MOST:
-        return which.reshape(pixels.shape[:2]).astype(np.uint8), palette
-    few = Image.fromarray(pixels).quantize(MOST, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return np.asarray(few, np.uint8), np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
 def unscaled(indices: Array) -> Array:

@@ -1,7 +1,7 @@
 """The `hubmodels` command. Each verb is a function; its arguments are the options, its docstring the help."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -233,6 +233,154 @@ def _four_points(file: Path, said: str) -> list[list[float]]:
     if [len(point) for point in points] != [2, 2, 2, 2]:
         raise ValueError(f'{file}: corners are four points "x,y x,y x,y x,y" in pixels, got "{said}"')
     return points
+
+
+@app.command
+def scene(
+    caption: Positional[str],
+    output: Output = Path("scene.png"),
+    temperature: Annotated[float, arg(aliases=["-t"])] = 0.9,
+    top_k: Annotated[int, arg(aliases=["-k"])] = 100,
+    top_p: float = 1.0,
+    guidance: float = 2.0,
+    rounds: int = 12,
+    n: Annotated[int, arg(aliases=["-n"])] = 1,
+    seed: int | None = None,
+    size: str = "",
+    palette: str = "",
+    edit: Path | None = None,
+    mask: str = "",
+    outpaint: str = "",
+    tile: Literal["", "x"] = "",
+    variations: int = 0,
+    strength: float = 0.4,
+    scale: int = 1,
+    export: tuple[Literal["gpl", "hex", "pal", "act", "aseprite"], ...] = (),
+    backend: Literal["auto", "torch", "mlx"] = "auto",
+    vqgan: str = "",
+    prior: str = "",
+) -> None:
+    """Draw a pixel-art background of the VGA era, or go on with one.
+
+        hubmodels scene "A spooky mansion on a cliff at night" -o mansion.png -t 0.9 -k 100 -n 4 --seed 3
+        hubmodels scene "a fireplace" --edit room.png --mask 40,60,120,80 -o out.png
+        hubmodels scene "a beach by day" --edit beach.png --outpaint right=160 -o wide.png
+
+    Pictures are index PNG files in exactly their palette; they say their caption, seed and weights (`.text` in Pillow).
+
+    Args:
+        caption: What is to be seen; of a picture that is edited, in the part that is drawn anew.
+        output: PNG to write; of several pictures NAME-1.png and so on, and NAME-sheet.png with all of them.
+        temperature: Of the draw: 0 takes the likeliest, above 1 is wilder.
+        top_k: Draw from so many of the likeliest only; 0 is all.
+        top_p: Draw from the likeliest that together have so much.
+        guidance: How much the words count; 1 is as in training.
+        rounds: In which a picture is drawn: more are slower and finer.
+        n: Number of pictures; number i is what --seed and i - 1 more draws alone.
+        seed: Of the draw, the same on every backend; a random one if left out, which is printed.
+        size: "320x200", multiples of 8 (or 16) pixels; the network's own if left out.
+        palette: ega, cga, pico8, c64, vga or a file: .gpl, .hex, .pal, .act, .png. One that fits is drawn if left out.
+        edit: Picture to go on with; it keeps its palette and all pixels that are not asked for.
+        mask: Of --edit: "left,top,width,height" in pixels, or a picture that is white where to draw anew.
+        outpaint: Of --edit: pixels to add, "right=160" or "left=80,right=80,top=40".
+        tile: "x" makes left and right edges meet, of a new picture or of --edit.
+        variations: Of --edit: so many pictures like it.
+        strength: Of --variations: share of the picture that is forgotten, above 0 and at most 1.
+        scale: Also write NAME-x3.png, every pixel so many times as large, 2 to 6.
+        export: Also write the palette, or a sprite for Aseprite, beside each picture.
+        backend: Library to compute with; auto is mlx on Apple silicon and torch elsewhere.
+        vqgan: Tokenizer, a folder or Hub repository; the released weights if left out.
+        prior: Transformer, likewise.
+    """
+    import random
+
+    from hubmodels.hub import released
+    from hubmodels.images import save, save_png
+    from hubmodels.pixelscene import files, palettes
+    from hubmodels.pixelscene import scene as scenes
+    from hubmodels.pixelscene.sampling import Sampling
+
+    asked = [name for name, value in (("mask", mask), ("outpaint", outpaint), ("variations", variations)) if value]
+    if len(asked) + bool(tile) > 1:
+        raise ValueError("--mask, --outpaint, --variations and --tile are different things to ask for: choose one")
+    if asked and edit is None:
+        raise ValueError(f"--{asked[0]} wants --edit PICTURE")
+    if edit is not None and not asked and not tile:
+        raise ValueError("--edit wants one of --mask, --outpaint, --variations and --tile")
+    if edit is not None and (palette or size):
+        raise ValueError("a picture that is edited keeps its palette and its size: leave out --palette and --size")
+    if not (1 <= n <= 64 and 0 <= variations <= 64 and 1 <= scale <= 6):
+        raise ValueError("--n goes from 1 to 64, --variations from 0 to 64 and --scale from 1 to 6")
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"pictures are saved as PNG, so the name must end in .png, got {output.name!r}")
+    colours = palettes.named(palette) if palette else None
+    picture = None if edit is None else files.read(edit)
+    seed = random.SystemRandom().randrange(2**31) if seed is None else seed
+    how = Sampling(temperature, top_k, top_p, guidance, rounds, seed)
+    pair = scenes.loaded(
+        vqgan or released("pixelscene-vqgan", "VQGAN"), prior or released("pixelscene", "PRIOR"), backend
+    )
+    from tqdm import tqdm
+
+    def progress(steps: Sequence) -> Iterable:
+        return tqdm(steps, "drawing", leave=False)
+
+    if picture is None:
+        wanted = _pair(size, "x", "--size") if size else pair.size
+        made = scenes.draw(pair, [caption] * n, wanted, colours, how, progress)
+        if tile:
+            made = [scenes.tile(pair, one, caption, how, progress) for one in made]
+    elif mask:
+        made = [scenes.edit(pair, picture, caption, files.mask(mask, picture[0].shape), how, progress)]
+    elif outpaint:
+        made = [scenes.outpaint(pair, picture, caption, **_sides(outpaint), how=how, progress=progress)]
+    elif variations:
+        made = scenes.vary(pair, picture, caption, variations, strength, how, progress)
+    else:
+        made = [scenes.tile(pair, picture, caption, how, progress)]
+    for number, (indices, own) in enumerate(made, 1):
+        about = {"caption": caption, "seed": str(seed + number - 1), "weights": pair.digest}
+        path = output if len(made) == 1 else output.with_stem(f"{output.stem}-{number}")
+        save(path, files.png(indices, own, about))
+        print(f"wrote {path}")
+        if scale > 1:
+            large = path.with_stem(f"{path.stem}-x{scale}")
+            save(large, files.png(files.enlarged(indices, scale), own, about))
+            print(f"wrote {large}")
+        for kind in export:
+            beside = path.with_suffix(f".{kind}")
+            if kind == "aseprite":
+                save(beside, files.aseprite([(caption[:60], indices)], own))
+            else:
+                palettes.write(beside, own, caption)
+            print(f"wrote {beside}")
+    if len(made) > 1:
+        sheet = output.with_stem(f"{output.stem}-sheet")
+        save_png(
+            files.contact_sheet(made, [f"{number}" for number in range(1, len(made) + 1)], min(4, len(made))), sheet
+        )
+        print(f"wrote {sheet}")
+    print(f"seed {seed}")
+
+
+def _pair(said: str, between: str, option: str) -> tuple[int, int]:
+    """Two whole numbers of "320x200"."""
+    try:
+        first, second = (int(number) for number in said.lower().split(between))
+    except ValueError:
+        raise ValueError(f'{option} looks like "320{between}200", got "{said}"') from None
+    return first, second
+
+
+def _sides(said: str) -> dict[str, int]:
+    """Pixels by side of "right=160,top=40"."""
+    try:
+        sides = {name.strip(): int(pixels) for name, pixels in (part.split("=") for part in said.split(","))}
+    except ValueError:
+        sides = {"": 0}
+    if not sides.keys() <= {"left", "right", "top", "bottom"}:
+        raise ValueError(f'--outpaint looks like "right=160" or "left=80,top=40", got "{said}"')
+    return sides
 
 
 @app.command

@@ -46,10 +46,11 @@ class HubError(OSError):
     """One line for a person: what is wrong with a folder or repository of a model, and what to do."""
 
 
-def released(system: str) -> str:
-    """Where the released weights of a system are: $MODEL, else `weights/` beside the package, else on the Hub."""
+def released(system: str, variable: str = "MODEL") -> str:
+    """Where the released weights of a system are: what the variable of the environment says, else `weights/` beside the
+    package, else on the Hub."""
     local = Path(__file__).parents[1] / "weights" / system
-    return os.environ.get("MODEL") or (str(local) if local.is_dir() else f"org/{system}")
+    return os.environ.get(variable) or (str(local) if local.is_dir() else f"org/{system}")
 
 
 HISTORY = """

@@ -7,15 +7,17 @@ import struct
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy import ndarray as Array
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
-from hubmodels.pixelscene.palettes import checked
+from hubmodels.pixelscene.palettes import MOST, checked
 
 SCALES = range(1, 7)
 GAP, LINE = 6, 14
+MOST_PIXELS = 4096 * 4096
 
 
 def index_image(indices: Array, palette: Array) -> Image.Image:
@@ -34,6 +36,52 @@ def index_image(indices: Array, palette: Array) -> Image.Image:
     return image
 
 
+def read(path: str | Path, exact: bool = True) -> tuple[Array, Array]:
+    """Indices (H, W) uint8 and palette (K, 3) uint8 of a picture file: those of an index picture as they are, else the
+    colours that are there.
+
+    Args:
+        exact: whether more than 256 colours are an error; else they come as near as can be.
+
+    Raises:
+        ValueError: it is missing or broken, moves, is partly transparent, far too large or of too many colours; the
+            file is named.
+    """
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"{path} is an animation: save the frame that is meant")
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{path} has {image.width} x {image.height} pixels: at most {MOST_PIXELS} are read")
+            image.load()
+            see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            if see_through and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+                raise ValueError(f"{path} is partly transparent: a background has no holes, so fill them")
+            if image.mode != "P" or see_through:
+                return _indexed(image.convert("RGB"), path, exact)
+            palette, indices = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3), np.asarray(image, np.uint8)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has far too many pixels") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
+    if indices.max() >= len(palette):
+        raise ValueError(f"{path} points beyond the {len(palette)} colours of its palette")
+    return indices, palette
+
+
+def _indexed(image: Image.Image, path: str | Path, exact: bool) -> tuple[Array, Array]:
+    pixels = np.asarray(image)
+    palette, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    if len(palette) <= MOST:
+        return which.reshape(pixels.shape[:2]).astype(np.uint8), palette
+    if exact:
+        raise ValueError(f"{path} has {len(palette)} colours, more than {MOST}: save it with a palette first")
+    few = image.quantize(MOST, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return np.asarray(few, np.uint8), np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
 def png(
     indices: Array, palette: Array, about: Mapping[str, str] | None = None, transparent: int | None = None
 ) -> bytes:
@@ -45,6 +93,32 @@ def png(
     options = {} if transparent is None else {"transparency": transparent}
     index_image(indices, palette).save(file, "PNG", pnginfo=said, optimize=False, **options)
     return file.getvalue()
+
+
+def mask(said: str, size: tuple[int, ...]) -> Array:
+    """(H, W) bool of "left,top,width,height" in pixels, or of a picture file of that size that is white where it is
+    true.
+
+    Raises:
+        ValueError: it is neither, or lies outside of the picture.
+    """
+    height, width = size
+    numbers = said.split(",")
+    if len(numbers) != 4 or not all(number.strip().lstrip("-").isdigit() for number in numbers):
+        try:
+            with Image.open(said) as image:
+                marked = np.asarray(image.convert("L")) > 127
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            raise ValueError(f'a mask is "left,top,width,height" or a picture file, got "{said}"') from None
+        if marked.shape != (height, width):
+            raise ValueError(f"{said} is {marked.shape[1]} x {marked.shape[0]}, and the picture {width} x {height}")
+        return marked
+    left, top, across, down = (int(number) for number in numbers)
+    if not (0 <= left < left + across <= width and 0 <= top < top + down <= height):
+        raise ValueError(f"the mask {said} is not inside of the picture of {width} x {height}")
+    marked = np.zeros((height, width), bool)
+    marked[top : top + down, left : left + across] = True
+    return marked
 
 
 def enlarged(indices: Array, scale: int) -> Array:

@@ -9,13 +9,15 @@ Unknown tokens are -1.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy import ndarray as Array
 from torch import Tensor
 
-from hubmodels.pixelscene.transformer import COLOURS, Cache, PixelTransformer
+from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+from hubmodels.pixelscene.transformer import Cache
 
 Progress = Callable[[Sequence], Iterable]
 """Rounds to the same rounds: tqdm, for instance."""
@@ -48,13 +50,31 @@ class Sampling:
             raise ValueError("rounds must be at least 1, guidance and seed at least 0")
 
 
+PLAIN = Sampling()
+
+
 def silent(rounds: Sequence) -> Iterable:
     return rounds
 
 
+class Transformer(Protocol):
+    """`PixelTransformer` in eval mode, or its twin on MLX behind the same tensors."""
+
+    @property
+    def config(self) -> PixelTransformerConfig: ...
+
+    def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def step(
+        self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Cache
+    ) -> tuple[Tensor, Cache]: ...
+
+
 @torch.inference_mode()
 def sample(
-    model: PixelTransformer,
+    model: Transformer,
     words: Tensor,
     told: Tensor,
     palette: Tensor,
@@ -74,21 +94,16 @@ def sample(
         ValueError: some of a palette is known and some not, or `ar` is asked for a part of a picture that comes before
             what is known.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        context, there = model.read(words, told)
-        if how.guidance != 1:
-            nothing, nobody = model.read(words, torch.zeros_like(told))
-            context, there = torch.cat([context, nothing]), torch.cat([there, nobody])
-        draw = in_rounds if model.config.order == "masked" else one_by_one
-        return draw(model, context, there, palette, tokens, how, progress)
-    finally:
-        model.train(was_training)
+    context, there = model.read(words, told)
+    if how.guidance != 1:
+        nothing, nobody = model.read(words, torch.zeros_like(told))
+        context, there = torch.cat([context, nothing]), torch.cat([there, nobody])
+    draw = in_rounds if model.config.order == "masked" else one_by_one
+    return draw(model, context, there, palette, tokens, how, progress)
 
 
 def in_rounds(
-    model: PixelTransformer,
+    model: Transformer,
     context: Tensor,
     told: Tensor,
     palette: Tensor,
@@ -98,7 +113,7 @@ def in_rounds(
 ) -> tuple[Tensor, Tensor]:
     """In rounds, each of which draws tokens that are spread over what is missing (Halton: Besnier et al. 2025,
     arXiv 2503.17076); ever more at a time, as ever more is known."""
-    rng = np.random.Generator(np.random.Philox(how.seed))
+    rngs = generators(how.seed, len(tokens))
     palette, tokens = palette.clone(), tokens.clone()
     missing = (palette < 0).all(1)
     if ((palette < 0).any(1) != missing).any() or missing.any() != missing.all():
@@ -115,7 +130,7 @@ def in_rounds(
         known = torch.where(flat < 0, model.config.codebook_size, flat).view(tokens.shape)
         said = model.say(*_twice(known_palette, known, how), context, told)[0 if of_palette else 1]
         logits = guided(said[:, part], how.guidance)
-        drawn = pick(logits, how, rng)
+        drawn = pick(logits, how, rngs)
         target = palette if of_palette else flat
         target[:, part] = torch.where(target[:, part] < 0, drawn, target[:, part])
     if missing.any():
@@ -124,7 +139,7 @@ def in_rounds(
 
 
 def one_by_one(
-    model: PixelTransformer,
+    model: Transformer,
     context: Tensor,
     told: Tensor,
     palette: Tensor,
@@ -134,14 +149,14 @@ def one_by_one(
 ) -> tuple[Tensor, Tensor]:
     """One after the other, with the keys and values of those before in memory. What is known is taken as it is; what
     comes later in the picture is not seen, so only an end of it should be missing."""
-    rng = np.random.Generator(np.random.Philox(how.seed))
+    rngs = generators(how.seed, len(tokens))
     known = torch.cat([palette, tokens.flatten(1)], 1).clone()
     colours, size = palette.shape[1], (tokens.shape[1], tokens.shape[2])
     cache: Cache = []
     last: Tensor | None = None
     for place in progress(range(known.shape[1])):
         said, cache = model.step(None if last is None else _repeated(last, how), place, size, context, told, cache)
-        drawn = pick(guided(said, how.guidance), how, rng)
+        drawn = pick(guided(said, how.guidance), how, rngs)
         last = torch.where(known[:, place] < 0, drawn, known[:, place])
         known[:, place] = last
     return known[:, :colours], known[:, colours:].view(tokens.shape)
@@ -155,12 +170,17 @@ def guided(logits: Tensor, guidance: float) -> Tensor:
     return without + guidance * (with_words - without)
 
 
-def pick(logits: Tensor, how: Sampling, rng: np.random.Generator) -> Tensor:
-    """(...) whole numbers, each drawn by its logits (..., V): the largest after Gumbel noise is added."""
+def generators(seed: int, count: int) -> list[np.random.Generator]:
+    """One for each picture of a batch: picture i is that of seed + i alone."""
+    return [np.random.Generator(np.random.Philox(seed + number)) for number in range(count)]
+
+
+def pick(logits: Tensor, how: Sampling, rngs: list[np.random.Generator]) -> Tensor:
+    """(B, ...) whole numbers, each drawn by its logits (B, ..., V): the largest after Gumbel noise is added."""
     if how.temperature == 0:
         return logits.argmax(-1)
     scaled = narrowed(logits.float() / how.temperature, how.top_k, how.top_p)
-    noise = rng.gumbel(size=tuple(logits.shape)).astype(np.float32)
+    noise = np.stack([rng.gumbel(size=tuple(logits.shape[1:])) for rng in rngs]).astype(np.float32)
     return (scaled + torch.from_numpy(noise).to(logits.device)).argmax(-1)
 
 

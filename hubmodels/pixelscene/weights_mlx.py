@@ -16,8 +16,14 @@ def load(model: nn.Module, file: str | Path) -> None:
     Raises:
         ValueError: a tensor is missing, extra or of another shape; it is named.
     """
-    own, found = _flat(model), mx.load(str(file))
+    found = mx.load(str(file))
     assert isinstance(found, dict)
+    take(model, found, str(file))
+
+
+def take(model: nn.Module, found: dict[str, mx.array], source: str = "the state") -> None:
+    """Weights as torch has them in memory; otherwise like `load`."""
+    own = _flat(model)
     stored = {name: one.transpose(0, 2, 3, 1) if one.ndim == CONVOLUTION else one for name, one in found.items()}
     odd = [f"{name} is missing" for name in own.keys() - stored.keys()]
     odd += [f"{name} is unknown" for name in stored.keys() - own.keys()]
@@ -27,7 +33,7 @@ def load(model: nn.Module, file: str | Path) -> None:
         if own[name].shape != stored[name].shape
     ]
     if odd:
-        raise ValueError(f"{file} holds another network: {', '.join(sorted(odd)[:3])}")
+        raise ValueError(f"{source} holds another network: {', '.join(sorted(odd)[:3])}")
     model.load_weights([(name, mx.contiguous(one)) for name, one in stored.items()])
     mx.eval(model.parameters())
 

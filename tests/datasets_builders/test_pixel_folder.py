@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets_builders import pixel_folder
 from datasets_builders.folder import BuildError
-from datasets_builders.pixel_folder import found, framed, indexed, read_picture, unscaled
+from datasets_builders.pixel_folder import found, framed, read_picture, unscaled
+from hubmodels.pixelscene import files
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (40, 3), dtype=np.uint8)
@@ -56,10 +56,11 @@ def test_an_index_picture_keeps_its_palette_in_its_order(tmp_path: Path) -> None
     assert (palette[:40] == COLOURS).all() and (indices == np.asarray(image)).all()
 
 
-def test_more_colours_come_as_near_as_pillow_can() -> None:
+def test_more_colours_come_as_near_as_pillow_can(tmp_path: Path) -> None:
     smooth = np.stack(np.meshgrid(np.arange(200), np.arange(320), indexing="ij"), -1)
     picture = np.concatenate([smooth * 0.7, smooth[..., :1]], 2).astype(np.uint8)
-    indices, palette = indexed(picture)
+    of(picture).save(tmp_path / "a.png")
+    indices, palette = read_picture(tmp_path / "a.png", unscale=False)
     assert len(palette) <= 256 and np.abs(palette[indices].astype(int) - picture).mean() < 8
 
 
@@ -157,7 +158,7 @@ def holed() -> Image.Image:
 @pytest.mark.parametrize(
     ("picture", "words"),
     [
-        (None, "bad.png is not there, but has a caption"),
+        (None, "bad.png is not there"),
         (b"no picture at all", "bad.png cannot be read as a picture"),
         (b"", "bad.png cannot be read as a picture"),
         (animation(), "bad.png is an animation"),
@@ -177,7 +178,7 @@ def test_a_broken_png_and_a_bomb_are_named(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(BuildError, match="a.png cannot be read"):
         found(images, captions, 200, True)
     (images / "a.png").write_bytes(whole)
-    monkeypatch.setattr(pixel_folder, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(files, "MOST_PIXELS", 1000)
     with pytest.raises(BuildError, match="320 x 200 pixels"):
         found(images, captions, 200, True)
 

@@ -16,6 +16,7 @@ from hubmodels.pixelscene.sampling import (
     _parts,
     extended,
     forgotten,
+    generators,
     guided,
     halton,
     narrowed,
@@ -27,14 +28,10 @@ from hubmodels.pixelscene.sampling import (
 from hubmodels.pixelscene.transformer import COLOURS, numbered, token_colours
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(seed))
-
-
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_tokens_are_drawn_as_often_as_their_logits_say(temperature: float) -> None:
     chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    drawn = pick(chances.log().expand(20_000, 4), Sampling(temperature, 0), rng())
+    drawn = pick(chances.log().expand(1, 20_000, 4), Sampling(temperature, 0), generators(0, 1))[0]
     expected = chances ** (1 / temperature)
     expected = 20_000 * expected / expected.sum()
     assert chisquare(drawn.bincount(minlength=4).numpy(), expected.numpy()).pvalue > 1e-3
@@ -42,9 +39,9 @@ def test_tokens_are_drawn_as_often_as_their_logits_say(temperature: float) -> No
 
 def test_a_sure_token_is_drawn_and_temperature_0_takes_the_likeliest() -> None:
     sure = torch.tensor([0.9999, 0.0001 / 3, 0.0001 / 3, 0.0001 / 3]).log().expand(2000, 4)
-    assert (pick(sure, Sampling(1.0, 0), rng()) == 0).float().mean() > 0.997
+    assert (pick(sure[None], Sampling(1.0, 0), generators(0, 1)) == 0).float().mean() > 0.997
     logits = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(pick(logits, Sampling(0.0), rng()), logits.argmax(-1))
+    assert torch.equal(pick(logits, Sampling(0.0), generators(0, len(logits))), logits.argmax(-1))
 
 
 def test_narrowing_against_brute_force() -> None:
@@ -119,6 +116,18 @@ def test_all_that_was_unknown_is_drawn_and_a_seed_is_a_picture(order: str, guida
     if order == "masked":
         lightness = oklab(token_colours(palette).numpy())[..., 0]
         assert (np.diff(lightness) >= 0).all(), "from dark to light"
+
+
+@pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
+def test_a_picture_of_a_batch_is_what_its_seed_draws_alone(order: str) -> None:
+    model = network(order)
+    words = numbered(CAPTIONS[:1] * 3, TINY)
+    unknown = torch.full((3, 4), -1), torch.full((3, *SIZE), -1)
+    together = sample(model, *words, *unknown, Sampling(rounds=4, seed=5))
+    for number in range(3):
+        one = [part[:1] for part in (*words, *unknown)]
+        alone = sample(model, *one, Sampling(rounds=4, seed=5 + number))
+        assert all(torch.equal(a[0], b[number]) for a, b in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])

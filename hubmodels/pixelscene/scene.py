@@ -1,0 +1,282 @@
+"""What people ask of the two networks: draw a sentence, repaint a part, go on beyond the edge, vary, tile.
+
+A picture is (H, W) uint8 indices and their palette (K, 3) uint8 sRGB. Pixels that were not asked for stay as they are,
+and so does the palette of a picture that is given.
+
+    words, palette --PixelTransformer, rounds--> tokens --PixelVQGAN.decode in the palette--> picture
+"""
+
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy import ndarray as Array
+from torch import Tensor
+
+from hubmodels.pixelscene.palettes import oklab, reduced
+from hubmodels.pixelscene.sampling import (
+    PLAIN,
+    Progress,
+    Sampling,
+    Transformer,
+    extended,
+    forgotten,
+    sample,
+    silent,
+    unknown_in,
+)
+from hubmodels.pixelscene.shape import PixelVQGANConfig
+from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, numbered, token_colours
+from hubmodels.pixelscene.vqgan import PixelVQGAN
+
+Picture = tuple[Array, Array]
+SIDES = 64, 1280
+MOST_TOKENS = 4096
+Backend = Literal["torch", "mlx", "auto"]
+SEAM = 4
+"""Columns of tokens that are drawn anew where the edges of a picture that tiles meet."""
+
+
+class Tokenizer(Protocol):
+    """`PixelVQGAN`, or its twin on MLX behind the same tensors."""
+
+    @property
+    def config(self) -> PixelVQGANConfig: ...
+
+    def encode(self, indices: Tensor, palette: Tensor) -> Tensor: ...
+
+    def decode(self, tokens: Tensor, palette: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tokenizer and the transformer that was trained with it, both on torch or both on MLX."""
+
+    tokenizer: Tokenizer
+    transformer: Transformer
+    digest: str = ""
+    """Of the weights of both, so that a picture can say what drew it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what it was made for."""
+        return 320, 200 - 200 % self.tokenizer.config.stride
+
+    def __post_init__(self) -> None:
+        ours, theirs = self.tokenizer.config, self.transformer.config
+        if (ours.codebook_size, ours.stride) != (theirs.codebook_size, theirs.stride):
+            raise ValueError(
+                f"the transformer was trained with a tokenizer of {theirs.codebook_size} codes and stride "
+                f"{theirs.stride}, not with this one of {ours.codebook_size} and {ours.stride}"
+            )
+
+
+def loaded(vqgan: str, prior: str, backend: Backend = "auto") -> Pair:
+    """Both networks, from folders or Hub repositories.
+
+    Args:
+        backend: auto is MLX on Apple silicon and torch elsewhere.
+
+    Raises:
+        HubError: one of them cannot be had.
+        ValueError: they were not trained together.
+    """
+    tokenizer, transformer = PixelVQGAN.from_pretrained(vqgan), PixelTransformer.from_pretrained(prior)
+    digest = blake2b(digest_size=8)
+    for weight in [*tokenizer.state_dict().values(), *transformer.state_dict().values()]:
+        digest.update(weight.numpy().tobytes())
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    if backend == "mlx" or (backend == "auto" and apple):
+        from hubmodels.pixelscene import twins
+
+        return Pair(twins.Tokenizer(tokenizer), twins.Transformer(transformer), digest.hexdigest())
+    return Pair(tokenizer, transformer, digest.hexdigest())
+
+
+def draw(
+    pair: Pair,
+    captions: Sequence[str],
+    size: tuple[int, int],
+    palette: Array | None = None,
+    how: Sampling = PLAIN,
+    progress: Progress = silent,
+) -> list[Picture]:
+    """A picture for each caption.
+
+    Args:
+        size: width and height; the stride divides them.
+        palette: (K, 3) uint8, which all of them have then; None draws one for each.
+
+    Raises:
+        ValueError: the size cannot be made.
+    """
+    width, height = checked_size(size, pair)
+    tokens = torch.full((len(captions), height // _stride(pair), width // _stride(pair)), -1)
+    said, made = _drawn(pair, captions, tokens, palette, how, progress)
+    colours = list(token_colours(said).numpy()) if palette is None else [palette] * len(captions)
+    return [(_decoded(pair, one, own), own) for one, own in zip(made, colours, strict=True)]
+
+
+def edit(
+    pair: Pair,
+    picture: Picture,
+    caption: str,
+    mask: Array,
+    how: Sampling = PLAIN,
+    progress: Progress = silent,
+) -> Picture:
+    """A picture with the part under a mask (H, W) bool drawn anew; all other pixels are the same.
+
+    Raises:
+        ValueError: the mask is empty or of another size, or the picture cannot be encoded.
+    """
+    indices, palette = picture
+    if mask.shape != indices.shape or not mask.any():
+        raise ValueError(f"a mask marks something in {indices.shape[1]} x {indices.shape[0]} pixels, got {mask.shape}")
+    tokens, stride = _encoded(pair, picture), _stride(pair)
+    for top, left in {(y // stride, x // stride) for y, x in np.argwhere(mask).tolist()}:
+        tokens = unknown_in(tokens, stride, (left * stride, top * stride, stride, stride))
+    _, made = _drawn(pair, [caption], tokens, palette, how, progress)
+    drawn = _decoded(pair, made[0], palette)[: indices.shape[0], : indices.shape[1]]
+    return np.where(mask, drawn, indices), palette
+
+
+def outpaint(
+    pair: Pair,
+    picture: Picture,
+    caption: str,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    how: Sampling = PLAIN,
+    progress: Progress = silent,
+) -> Picture:
+    """A picture with more of it on some sides, in pixels that the stride divides; its own pixels are the same.
+
+    Raises:
+        ValueError: the stride does not divide what is asked for or the picture, or it would get too large.
+    """
+    indices, palette = picture
+    stride = _stride(pair)
+    wanted = {"left": left, "right": right, "top": top, "bottom": bottom}
+    odd = [f"{name}={pixels}" for name, pixels in wanted.items() if pixels % stride or pixels < 0]
+    if odd or not any(wanted.values()):
+        raise ValueError(f"a picture grows by multiples of {stride} pixels, got {', '.join(odd) or 'none'}")
+    checked_size((indices.shape[1] + left + right, indices.shape[0] + top + bottom), pair)
+    tokens = _encoded(pair, picture, whole=True)
+    room = {name: pixels // stride for name, pixels in wanted.items()}
+    _, made = _drawn(pair, [caption], extended(tokens, **room), palette, how, progress)
+    drawn = _decoded(pair, made[0], palette)
+    drawn[top : top + indices.shape[0], left : left + indices.shape[1]] = indices
+    return drawn, palette
+
+
+def vary(
+    pair: Pair,
+    picture: Picture,
+    caption: str,
+    count: int,
+    strength: float,
+    how: Sampling = PLAIN,
+    progress: Progress = silent,
+) -> list[Picture]:
+    """Pictures that share a part of their tokens with one, other parts each.
+
+    Raises:
+        ValueError: the strength is not in (0, 1], or the picture cannot be encoded.
+    """
+    indices, palette = picture
+    tokens = forgotten(_encoded(pair, picture).expand(count, -1, -1), strength, how.seed)
+    _, made = _drawn(pair, [caption] * count, tokens, palette, how, progress)
+    whole = slice(0, indices.shape[0]), slice(0, indices.shape[1])
+    return [(_decoded(pair, one, palette)[whole], palette) for one in made]
+
+
+def tile(pair: Pair, picture: Picture, caption: str, how: Sampling = PLAIN, progress: Progress = silent) -> Picture:
+    """A picture whose left and right edges meet: what is around the seam is drawn anew and decoded around it.
+
+    Raises:
+        ValueError: the picture cannot be encoded whole.
+    """
+    indices, palette = picture
+    tokens = _encoded(pair, picture, whole=True)
+    stride, columns = _stride(pair), tokens.shape[2]
+    half = columns // 2
+    tokens = tokens.roll(half, 2)
+    seam = slice(half - SEAM // 2, half + SEAM // 2)
+    tokens[:, :, seam] = -1
+    _, made = _drawn(pair, [caption], tokens, palette, how, progress)
+    # with itself on both sides: norms then see what they would see of a wall of tiles, not only what is near the seam
+    wall = _decoded(pair, made[0].repeat(1, 3), palette)
+    return np.roll(wall[:, columns * stride : 2 * columns * stride], -half * stride, 1), palette
+
+
+def checked_size(size: tuple[int, int], pair: Pair) -> tuple[int, int]:
+    """Width and height that can be drawn.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    width, height = size
+    stride = _stride(pair)
+    if width % stride or height % stride or not SIDES[0] <= min(size) <= max(size) <= SIDES[1]:
+        raise ValueError(
+            f"sizes are multiples of {stride} from {SIDES[0]} to {SIDES[1]} pixels, got {width} x {height}"
+        )
+    if width * height > MOST_TOKENS * stride**2:
+        raise ValueError(f"{width} x {height} pixels are too many: at most {MOST_TOKENS * stride**2}")
+    return size
+
+
+def _stride(pair: Pair) -> int:
+    return pair.tokenizer.config.stride
+
+
+def _drawn(
+    pair: Pair, captions: Sequence[str], tokens: Tensor, palette: Array | None, how: Sampling, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Palette and picture tokens, what is -1 of them drawn."""
+    config = pair.transformer.config
+    words, told = numbered(captions, config)
+    if palette is None:
+        colours = torch.full((len(captions), config.colours), -1)
+    else:
+        colours = _few(palette, config.colours).expand(len(captions), -1)
+    return sample(pair.transformer, words, told, colours, tokens, how, progress)
+
+
+def _few(palette: Array, most: int) -> Tensor:
+    """(1, P) tokens of a palette of any length."""
+    if len(palette) > most:
+        _, palette = reduced(np.arange(len(palette), dtype=np.uint8)[None], palette, most)
+    return colour_tokens(torch.from_numpy(palette), most)[None]
+
+
+def _encoded(pair: Pair, picture: Picture, whole: bool = False) -> Tensor:
+    """Tokens (1, h, w) of a picture. Its last rows and columns are repeated where the stride does not divide it.
+
+    Args:
+        whole: whether that is an error.
+    """
+    indices, palette = picture
+    stride = _stride(pair)
+    down, across = (-side % stride for side in indices.shape)
+    if whole and (down or across):
+        raise ValueError(
+            f"the picture is {indices.shape[1]} x {indices.shape[0]}, which {stride} does not divide: crop it first"
+        )
+    checked_size((indices.shape[1] + across, indices.shape[0] + down), pair)
+    padded = np.pad(indices, ((0, down), (0, across)), mode="edge")
+    lab = torch.from_numpy(oklab(palette)).float()[None]
+    return pair.tokenizer.encode(torch.from_numpy(padded)[None], lab)
+
+
+def _decoded(pair: Pair, tokens: Tensor, palette: Array) -> Array:
+    """(H, W) uint8."""
+    return pair.tokenizer.decode(tokens[None], torch.from_numpy(oklab(palette)).float()[None])[0].numpy().copy()
