@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hubmodels.images import from_pil, to_unit
-from hubmodels.pixelscene.data import Batch, Told, opened, together, tokenized
+from hubmodels.pixelscene.data import Batch, Told, held_back, opened, together, tokenized
 from hubmodels.pixelscene.files import contact_sheet
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling, sample
@@ -75,8 +75,8 @@ class Config:
 
 
 def main(config: Config) -> None:
-    tables = {split: opened(config.data, split) for split in ("train", "validation")}
-    tables["validation"] = tables["validation"].select(range(min(config.evaluate_on, len(tables["validation"]))))
+    unseen, split = held_back(config.data, config.evaluate_on)
+    tables = {"train": opened(config.data, "train"), "validation": unseen}
     tokenizer = PixelVQGAN.from_pretrained(weights_of(config.vqgan)).eval()
     bare = started(config, tokenizer, tables["train"]["caption"][:])
     config = replace(config, model=bare.config)
@@ -84,14 +84,16 @@ def main(config: Config) -> None:
     tokenizer.to(run.device)
     folder, rows = Path(config.tokens or config.run.out), {}
     folder.mkdir(parents=True, exist_ok=True)
-    for split, table in tables.items():
-        parts = tokenized(table, tokenizer, bare.config.colours, folder / f"tokens-{split}.safetensors")
-        rows[split] = Told(table["caption"][:], *parts)
+    for name, table in tables.items():
+        parts = tokenized(table, tokenizer, bare.config.colours, folder / f"tokens-{name}.safetensors")
+        rows[name] = Told(table["caption"][:], *parts)
+    if split == "train" and run.is_main:
+        print("no validation pictures: the best weights are chosen on some that are trained on", file=sys.stderr)
     collate = partial(together, config=bare.config)
     batches = DataLoader(
         rows["train"], config.run.batch_size, shuffle=True, num_workers=config.workers, collate_fn=collate
     )
-    held_back = collate([rows["validation"][row] for row in range(len(tables["validation"]))])
+    asked = collate([rows["validation"][row] for row in range(len(unseen))])
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.cosine(optimizer, config.run.steps, int(config.warmup * config.run.steps), 0.01)
     model, optimizer, _, batches = run.prepare(bare, optimizer, schedule, batches)
@@ -104,8 +106,8 @@ def main(config: Config) -> None:
         run.log(**terms)
         if run.every(config.evaluate_every):
             with run.averaged(model) as network:
-                scores = quick(config, network, held_back, run.device)
-                run.log_images("samples", sheet(network, tokenizer, tables["validation"]["caption"][:8], held_back))
+                scores = quick(config, network, asked, run.device)
+                run.log_images("samples", sheet(network, tokenizer, unseen["caption"][:8], asked))
             run.log(**scores)
             run.score(-scores["validation"])
     run.export(model)
@@ -179,9 +181,9 @@ def entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return sums / (target >= 0).sum().clamp(min=1)
 
 
-def quick(config: Config, network: PixelTransformer, held_back: Batch, device: torch.device) -> dict[str, float]:
+def quick(config: Config, network: PixelTransformer, asked: Batch, device: torch.device) -> dict[str, float]:
     """Mean cross-entropy of held-back tokens, the same ones each time, in nats; and of the picture's without words."""
-    batch = {name: one.to(device) for name, one in held_back.items()}
+    batch = {name: one.to(device) for name, one in asked.items()}
     plain = replace(config, wordless=0.0, smoothing=0.0)
     with torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
@@ -195,12 +197,12 @@ def quick(config: Config, network: PixelTransformer, held_back: Batch, device: t
     }
 
 
-def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], held_back: Batch) -> Tensor:
+def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], asked: Batch) -> Tensor:
     """(3, H, W) in [0, 1]: what is drawn for captions, with their palettes drawn too."""
     device = tokenizer.pointer.sharpness.device
     words, there = (one.to(device) for one in numbered(captions, network.config))
-    palette = torch.full_like(held_back["palette"][: len(captions)], -1).to(device)
-    tokens = torch.full_like(held_back["tokens"][: len(captions)], -1).to(device)
+    palette = torch.full_like(asked["palette"][: len(captions)], -1).to(device)
+    tokens = torch.full_like(asked["tokens"][: len(captions)], -1).to(device)
     palette, tokens = sample(network, words, there, palette, tokens, Sampling(rounds=12))
     colours = token_colours(palette).cpu().numpy()
     pictures = tokenizer.decode(tokens, torch.from_numpy(oklab(colours)).float().to(device)).cpu().numpy()

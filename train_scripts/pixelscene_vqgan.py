@@ -11,7 +11,6 @@ The last one adapts a trained network to new pictures. LOG.md has the runs.
 import sys
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import tyro
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from hubmodels.images import from_pil, to_unit
 from hubmodels.losses import PatchGAN, discriminator_loss, generator_loss
-from hubmodels.pixelscene.data import Batch, Crops, opened, read
+from hubmodels.pixelscene.data import Batch, Crops, held_back, opened, read
 from hubmodels.pixelscene.files import contact_sheet
 from hubmodels.pixelscene.losses import (
     RunningScores,
@@ -42,7 +41,8 @@ class Weights:
     """Of the terms of the loss. Colours are OKLab, whose lightness goes from 0 to 1."""
 
     palette: float = 0.3
-    """Cross-entropy of the right colour of the palette."""
+    """Cross-entropy of the right colour of the palette; it comes in slowly, since a colour that is far off costs very
+    much of it."""
     expected: float = 2.0
     """Absolute difference of the mean colour by the logits."""
     colour: float = 4.0
@@ -83,6 +83,8 @@ class Config:
     """Peak of the schedule, which falls by a cosine."""
     warmup: float = 0.03
     """Share of the steps in which the rate rises."""
+    ramp: float = 0.15
+    """Share of the steps in which the weight of the palette's cross-entropy rises; not with --start."""
     weight_decay: float = 0.01
     evaluate_every: int = 500
     evaluate_on: int = 24
@@ -101,13 +103,14 @@ class Config:
             raise ValueError(f"size must be a multiple of {self.model.stride} and at least 32, got {self.size}")
         if self.gan.weight and self.size < 64:
             raise ValueError(f"the discriminator needs a size of 64, got {self.size}")
-        if not 0 <= self.warmup < 1 or self.evaluate_on < 1:
-            raise ValueError("warmup must be at least 0 and below 1, evaluate_on at least 1")
+        if not (0 <= self.warmup < 1 and 0 <= self.ramp < 1) or self.evaluate_on < 1:
+            raise ValueError("warmup and ramp must be at least 0 and below 1, evaluate_on at least 1")
 
 
 def main(config: Config) -> None:
     crops = Crops(opened(config.data, "train"), config.size)
-    held_back = spread(config)
+    unseen, split = held_back(config.data, config.evaluate_on)
+    pictures = [read(unseen[row]) for row in range(len(unseen))]
     run = Run(config.run, config)
     batches = DataLoader(crops, config.run.batch_size, shuffle=True, num_workers=config.workers)
     bare = PixelVQGAN(config.model)
@@ -122,12 +125,15 @@ def main(config: Config) -> None:
         opponent = torch.optim.Adam(judge.parameters(), config.gan.lr, betas=(0.5, 0.99))
         prepared += [judge, opponent, scores]
     model, optimizer, _, batches, *rest = run.prepare(*prepared)
+    if split == "train" and run.is_main:
+        print("no validation pictures: the best weights are chosen on some that are trained on", file=sys.stderr)
+    ramp = 0 if config.start else int(config.ramp * config.run.steps)
 
     for batch in run.batches(batches):
         true = coloured(batch["indices"], batch["palette"])
         with run.accumulate(model, *rest[:1]):
             made = model(true, batch["palette"])
-            parts = terms(config.loss, made, batch, true)
+            parts = terms(config.loss, made, batch, true, min(1.0, run.step / max(1, ramp)))
             if rest and run.step >= config.gan.start:
                 seen = as_seen(made, batch["palette"])
                 judge.requires_grad_(False)
@@ -147,25 +153,18 @@ def main(config: Config) -> None:
         run.log(**parts)
         if run.every(config.evaluate_every):
             with run.averaged(model) as network:
-                found = quick(network, held_back)
-                run.log_images("samples", sheet(network, held_back[:8]))
+                found = quick(network, pictures)
+                run.log_images("samples", sheet(network, pictures[:8]))
             run.log(**found)
             run.score(found["psnr"])
     run.export(model)
 
 
-def spread(config: Config) -> list[Picture]:
-    """Validation pictures, evenly out of all of them, for the sets stand one after the other."""
-    table = opened(config.data, "validation")
-    rows = np.linspace(0, len(table) - 1, min(config.evaluate_on, len(table))).round().astype(int)
-    return [read(table[int(row)]) for row in rows]
-
-
-def terms(weights: Weights, made: Reconstruction, batch: Batch, true: Tensor) -> dict[str, Tensor]:
-    """The weighted terms of the reconstruction."""
+def terms(weights: Weights, made: Reconstruction, batch: Batch, true: Tensor, risen: float) -> dict[str, Tensor]:
+    """The weighted terms of the reconstruction; `risen` of the palette's, from 0 to 1."""
     expected = expected_colour(made.logits, batch["palette"])
     return {
-        "palette": weights.palette * palette_cross_entropy(made.logits, batch["indices"], batch["palette"]),
+        "palette": risen * weights.palette * palette_cross_entropy(made.logits, batch["indices"], batch["palette"]),
         "expected": weights.expected * (expected - true).abs().mean(),
         "colour": weights.colour * (made.colours - true).abs().mean(),
         "contrast": weights.contrast * local_contrast(expected, true),

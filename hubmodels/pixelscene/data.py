@@ -37,23 +37,36 @@ FEWER = (64, 32, 16)
 
 
 def opened(data: tuple[str, ...], split: str) -> Table:
-    """The rows of one split of built data sets, folders or names on the Hub, one after the other.
+    """The rows of one split of built data sets, folders or names on the Hub, one after the other; of small ones that
+    have no such split, none.
 
     Raises:
-        FileNotFoundError: one is not there, or none has such a split.
+        FileNotFoundError: one is not there or is something else, or none has a row of this split.
     """
     tables = []
     for one in data:
         try:
-            tables.append(load_dataset(one, split=split).select_columns(list(COLUMNS)))
+            found = load_dataset(one)
+            tables += [found[split].select_columns(list(COLUMNS))] if split in found else []
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
-                f"{one} has no {split} pictures to read ({error}): build them with "
+                f"{one} has no pictures to read ({error}): build them with "
                 f"python -m datasets_builders.pixelscene --out {one}"
             ) from error
     if not tables:
-        raise FileNotFoundError("no data set is named: --data data/vga, for instance")
+        raise FileNotFoundError(f"{', '.join(data) or 'no data set'} has no {split} pictures")
     return concatenate_datasets(tables)
+
+
+def held_back(data: tuple[str, ...], most: int) -> tuple[Table, str]:
+    """Validation pictures, evenly out of all of them, since the sets stand one after the other; and their split, which
+    is train where too few pictures are there for another."""
+    try:
+        table, split = opened(data, "validation"), "validation"
+    except FileNotFoundError:
+        table, split = opened(data, "train"), "train"
+    rows = np.linspace(0, len(table) - 1, min(most, len(table))).round().astype(int)
+    return table.select(rows), split
 
 
 def read(row: dict[str, Any]) -> tuple[Array, Array]:

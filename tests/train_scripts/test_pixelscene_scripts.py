@@ -1,0 +1,270 @@
+"""The two training scripts of `pixelscene`, run for real on a small set with networks so small that a step is quick."""
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from training_runs import SCRIPTS, checkpoints, finished, launch, log, module, refusal
+
+from datasets_builders.pixelscene import Config as Built
+from datasets_builders.pixelscene import build
+from hubmodels.pixelscene import scene
+from hubmodels.pixelscene.data import Crops, Told, opened, together, tokenized
+from hubmodels.pixelscene.palettes import oklab
+from hubmodels.pixelscene.sampling import Sampling
+from hubmodels.pixelscene.shape import COLOURS
+from hubmodels.pixelscene.transformer import token_colours
+from hubmodels.pixelscene.vqgan import PixelVQGAN
+
+VQGAN, PRIOR = SCRIPTS / "pixelscene_vqgan.py", SCRIPTS / "pixelscene_transformer.py"
+STEPS = 6
+SHARED = [f"--run.steps={STEPS}", "--run.batch-size=2", "--run.threads=1", "--run.save-every=2", "--run.log-every=1"]
+SHARED += ["--evaluate-every=3", "--evaluate-on=2", "--workers=0"]
+SMALL_VQGAN = ["--model.channels=8", "--model.growth=1,1,1,1", "--model.blocks=1", "--model.levels=4,3,2", "--size=64"]
+SMALL_VQGAN += ["--gan.weight=0.5", "--gan.start=3", "--gan.channels=8"]
+SMALL_PRIOR = ["--model.width=32", "--model.layers=1", "--model.heads=2", "--model.feedforward=32", "--model.colours=8"]
+# a checkpoint syncs each of its files: the third one of either script is left half written
+KILLER = """
+import os, runpy, signal, sys
+replace, left = os.rename, iter(range({left}, -1, -1))
+def fatal(source, target):
+    if str(source).endswith(".tmp") and "step_" in str(source) and not next(left):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.rename = fatal
+import pathlib
+pathlib.Path.rename = lambda self, target: fatal(self, target)
+sys.argv = [{script!r}, *sys.argv[1:]]
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(Built(tmp_path_factory.mktemp("data") / "vga", rows=30, height=192, workers=1))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the first script that was trained a little."""
+    out = tmp_path_factory.mktemp("runs") / "vqgan"
+    this = module(VQGAN)
+    plain = this.Config(data=(str(data),), size=64, workers=0, evaluate_every=3, evaluate_on=2)
+    shape = replace(plain.model, channels=8, growth="1,1,1,1", blocks=1, levels="4,3,2")
+    run = replace(plain.run, out=str(out), steps=3, batch_size=2, save_every=3, log_every=1, threads=1, trackers=())
+    this.main(replace(plain, model=shape, run=run))
+    return out
+
+
+def same(one: Path, other: Path) -> None:
+    files = [*sorted((one / "checkpoints").rglob("*.safetensors")), one / "export" / "model.safetensors"]
+    assert len(files) >= 4
+    for file in files:
+        a, b = load_file(file), load_file(other / file.relative_to(one))
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a), file
+    assert log(one) == log(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["vqgan", "prior"])
+def test_killed_and_resumed_it_ends_in_the_bits_of_a_straight_run(
+    data: Path, tokenizer: Path, tmp_path: Path, script: str
+) -> None:
+    """Three programs of some twenty seconds each."""
+    path = VQGAN if script == "vqgan" else PRIOR
+    options = [*SHARED, "--data", str(data)]
+    options += SMALL_VQGAN if script == "vqgan" else [*SMALL_PRIOR, "--vqgan", str(tokenizer)]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    (tmp_path / "killer.py").write_text(KILLER.format(left=1, script=str(path)))
+    finished(launch(path, *options, "--run.out", straight))
+    doomed = launch(tmp_path / "killer.py", *options, "--run.out", killed)
+    _, errors = doomed.communicate(timeout=600)
+    assert doomed.returncode != 0 and "SIGKILL" in errors, errors
+    assert checkpoints(killed)[0] == "step_00000002" and len(checkpoints(killed)) == 2
+    finished(launch(path, "--resume", killed))
+    same(straight, killed)
+    lines = log(straight)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    sheet = np.asarray(Image.open(straight / "samples" / f"samples_{STEPS:08d}.png"))
+    assert sheet.shape[1] > 2 * 320 and sheet.std() > 10
+    if script == "vqgan":
+        assert ["discriminator" in line for line in lines] == [False] * 3 + [True] * 3
+
+
+def test_both_scripts_make_a_pair_that_draws(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    this = module(PRIOR)
+    plain = this.Config(vqgan=str(tokenizer), data=(str(data),), evaluate_every=2, evaluate_on=2)
+    shape = replace(plain.model, width=32, layers=1, heads=2, feedforward=32, colours=8)
+    run = replace(plain.run, steps=2, batch_size=2, save_every=2, log_every=1, threads=1, trackers=())
+    for order, group in (("masked", 2), ("ar", 1)):
+        out = tmp_path / order
+        own = replace(shape, order=order, group=group)
+        this.main(replace(plain, model=own, run=replace(run, out=str(out)), tokens=str(tmp_path)))
+        pair = scene.loaded(str(tokenizer / "export"), str(out / "export"), "torch")
+        ((indices, palette),) = scene.draw(pair, ["a castle"], (64, 64), None, Sampling(rounds=2))
+        assert indices.shape == (64, 64) and len(palette) == 8
+        assert "castle" in pair.transformer.config.words
+    assert len(list(tmp_path.glob("tokens-*.safetensors"))) == 2, "made once"
+
+
+# --- what is learned ---------------------------------------------------------------------------------------------
+
+
+def test_crops_are_of_their_pictures_and_any_number_makes_batches(data: Path) -> None:
+    table = opened((str(data),), "train")
+    crops = Crops(table.select([0]), 64, varied=False)
+    assert len(crops) >= 1024
+    torch.manual_seed(0)
+    one = crops[5]
+    from hubmodels.pixelscene.data import read
+
+    indices, palette = read(table[0])
+    windows = np.lib.stride_tricks.sliding_window_view(indices, (64, 64))
+    assert (windows == one["indices"].numpy()).all((2, 3)).any()
+    np.testing.assert_allclose(one["palette"], oklab(palette), atol=1e-6)
+
+
+def test_varied_crops_keep_what_is_where(data: Path) -> None:
+    """Whatever happens to colours, pixels that were equal stay so, but for those that few colours bring together."""
+    crops = Crops(opened((str(data),), "train"), 64)
+    torch.manual_seed(1)
+    seen = set()
+    for number in range(40):
+        one = crops[number]
+        assert one["indices"].shape == (64, 64) and one["palette"].shape == (256, 3)
+        colours = one["palette"][one["indices"].long()]
+        assert colours.isfinite().all() and colours[..., 0].min() >= 0 and colours[..., 0].max() <= 1.001
+        seen.add(len(one["palette"].unique(dim=0)))
+    assert min(seen) <= 16 and max(seen) > 100
+
+
+def test_adapting_to_new_pictures_lowers_their_loss(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    """--start with the weights of a run, on a folder that has grown: what the design calls adding data."""
+    images = tmp_path / "images"
+    images.mkdir()
+    lines = []
+    for number in range(8):
+        rng = np.random.default_rng(number)
+        picture = rng.integers(0, 256, (3, 3), dtype=np.uint8)[rng.integers(0, 3, (6, 10))].repeat(32, 0).repeat(32, 1)
+        Image.fromarray(picture).save(images / f"{number}.png")
+        lines.append(json.dumps({"image": f"{number}.png", "caption": f"{number} blocks of colour"}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    config = Built(tmp_path / "mine", source="folder", height=192, workers=1, unscale=False)
+    mine = build(replace(config, images=images, captions=tmp_path / "captions.jsonl"))
+    this = module(VQGAN)
+    sources = (str(data), str(mine))
+    plain = this.Config(data=sources, start=str(tokenizer / "export"), size=32, workers=0, evaluate_every=60, lr=3e-3)
+    run = replace(plain.run, out=str(tmp_path / "run"), steps=60, batch_size=8, save_every=60, ema=0.0, trackers=())
+    before = PixelVQGAN.from_pretrained(tokenizer / "export")
+    this.main(replace(plain, evaluate_on=2, model=before.config, run=replace(run, threads=2)))
+    after = PixelVQGAN.from_pretrained(tmp_path / "run" / "export")
+    crops = Crops(opened((str(mine),), "train"), 64, varied=False)
+    torch.manual_seed(0)
+    batch = torch.utils.data.default_collate([crops[number] for number in range(8)])
+    from hubmodels.pixelscene.vqgan import coloured
+
+    true = coloured(batch["indices"], batch["palette"])
+    losses = []
+    for model in (before, after):
+        with torch.no_grad():
+            parts = this.terms(this.Weights(), model(true, batch["palette"]), batch, true, 1.0)
+        losses.append(float(sum(parts.values())))
+    assert losses[1] < 0.7 * losses[0], losses
+
+
+def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    this = module(PRIOR)
+    vqgan = PixelVQGAN.from_pretrained(tokenizer / "export")
+    table = opened((str(data),), "train").select(range(4))
+    palette, tokens = tokenized(table, vqgan, 8, tmp_path / "tokens.safetensors")
+    assert palette.shape == (4, 8) and tokens.shape == (4, 24, 40) and palette.max() < COLOURS
+    assert (palette.diff(dim=1) >= 0).all()
+    lab = torch.from_numpy(oklab(token_colours(palette.long()).numpy())).float()
+    made = vqgan.decode(tokens.long(), lab)
+    assert made.shape == (4, 192, 320)
+    with pytest.raises(ValueError, match="of other pictures or of another tokenizer"):
+        tokenized(table.select([1]), vqgan, 8, tmp_path / "tokens.safetensors")
+
+    plain = this.Config(model=replace(this.Config().model, codebook_size=24, vocabulary="<nothing> <unknown> a"))
+    rows = Told(["a"] * 4, palette, torch.nn.functional.pad(tokens, (0, 0, 0, 1), value=-1))
+    batch = together([rows[number] for number in range(4)] * 50, plain.model)
+    torch.manual_seed(0)
+    seen = this.told(plain, batch)
+    asked = seen["palette"] == COLOURS
+    first = asked.any(1)
+    assert 0.1 < first.float().mean() < 0.3 and (seen["tokens"][first] == 24).all()
+    assert (seen["palette"][~asked] == batch["palette"][~asked]).all()
+    share = (seen["tokens"][~first] == 24).float().mean((1, 2))
+    assert share.std() > 0.2 and (seen["tokens"][:, -1] == 24).all(), "all shares, and never what is not there"
+    assert 0.05 < 1 - seen["told"].any(1).float().mean() < 0.2
+    # logits that know everything cost nothing, whatever the rest of them says
+    right = torch.nn.functional.one_hot(batch["tokens"].clamp(min=0).flatten(1), 24) * 50.0
+    colours = torch.nn.functional.one_hot(batch["palette"], COLOURS) * 50.0
+    smooth = replace(plain, smoothing=0.0)
+    parts = this.losses(smooth, (colours, right), seen, batch)
+    assert all(float(value) == pytest.approx(0, abs=1e-4) for value in parts.values())
+    wrong = right.roll(1, 2)
+    assert float(this.losses(smooth, (colours, wrong), seen, batch)["picture"]) == pytest.approx(50, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        (VQGAN, ["--size", "60"], "size must be a multiple of 8"),
+        (VQGAN, ["--model.stride", "16", "--size", "72"], "size must be a multiple of 16"),
+        (VQGAN, ["--gan.weight", "1", "--size", "32"], "the discriminator needs a size of 64"),
+        (PRIOR, ["--model.order", "ar"], "1 for ar"),
+        (PRIOR, ["--wordless", "1"], "at least 0 and below 1"),
+    ],
+)
+def test_what_cannot_be_set_is_said_by_the_command_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: Path,
+    options: list[str],
+    words: str,
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", [str(script), *options, "--run.out", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    said = " ".join("".join(capsys.readouterr()).replace("│", " ").split())
+    assert stop.value.code == 2 and "Traceback" not in said and words in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("script", [VQGAN, PRIOR])
+def test_data_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: Path
+) -> None:
+    out = tmp_path / "run"
+    line = refusal(script, monkeypatch, capsys, "--data", "nowhere", "--run.out", str(out))
+    assert "nowhere has no pictures to read" in line and not out.exists()
+
+
+def test_a_checkpoint_of_the_other_stage_is_refused(
+    data: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = str(tokenizer / "export")
+    line = refusal(
+        PRIOR,
+        monkeypatch,
+        capsys,
+        "--vqgan",
+        export,
+        "--start",
+        export,
+        "--data",
+        str(data),
+        "--run.out",
+        str(tmp_path),
+    )
+    assert "is not that of a PixelTransformerConfig" in line
