@@ -81,14 +81,16 @@ def history(run: Path, work: str, judged: str) -> str:
     lines = []
     for one in runs:
         last = json.loads((one / "log.jsonl").read_text().splitlines()[-1])
-        commands = (one / "command.txt").read_text().splitlines()
+        commands = dict.fromkeys((one / "command.txt").read_text().splitlines())  # a run may be resumed often
         lines += [f"    accelerate launch {command}" for command in commands]
         lines[-1] += f"    # {last['step']} steps, {last['seconds'] / 60:.0f} minutes"
+    size = _settings(run)["run"]
+    processes = size.get("processes") or 1
     return HISTORY.format(
         runs="\n".join(lines),
-        batch=_settings(run)["run"]["batch_size"],
+        batch=size["batch_size"] * size.get("accumulate", 1) * processes,
         work=work,
-        threads=last["threads"],
+        threads=last["threads"] * processes,
         machine=platform.machine(),
         judged=judged,
     )

@@ -61,6 +61,8 @@ class Pair:
     transformer: Transformer
     digest: str = ""
     """Of the weights of both, so that a picture can say what drew it."""
+    weights: int = 0
+    """How many they have together."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,12 +92,13 @@ def loaded(vqgan: str, prior: str, backend: Backend = "auto") -> Pair:
     digest = blake2b(digest_size=8)
     for weight in [*tokenizer.state_dict().values(), *transformer.state_dict().values()]:
         digest.update(weight.numpy().tobytes())
+    about = digest.hexdigest(), sum(one.numel() for model in (tokenizer, transformer) for one in model.parameters())
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
     if backend == "mlx" or (backend == "auto" and apple):
         from hubmodels.pixelscene import twins
 
-        return Pair(twins.Tokenizer(tokenizer), twins.Transformer(transformer), digest.hexdigest())
-    return Pair(tokenizer, transformer, digest.hexdigest())
+        return Pair(twins.Tokenizer(tokenizer), twins.Transformer(transformer), *about)
+    return Pair(tokenizer, transformer, *about)
 
 
 def draw(

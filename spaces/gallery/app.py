@@ -4,22 +4,27 @@ import sys
 
 import gradio as gr
 
-from hubmodels import DistilledRenderer
+from hubmodels import DistilledRenderer, NeuroPBR
 from hubmodels.hub import released
 from spaces.distill import app as distill
+from spaces.neuropbr import app as neuropbr
 
 
-def demo(model: DistilledRenderer) -> gr.Blocks:
+def demo(renderer: DistilledRenderer, materials: NeuroPBR) -> gr.Blocks:
     """The page. Takes the models, so that tiny ones can stand in for them."""
-    with gr.Blocks(title="hubmodels", analytics_enabled=False) as blocks, gr.Tabs(), gr.Tab("distill"):
-        distill.page(model)
+    with gr.Blocks(title="hubmodels", analytics_enabled=False, delete_cache=neuropbr.KEPT_S) as blocks, gr.Tabs():
+        with gr.Tab("distill"):
+            distill.page(renderer)
+        with gr.Tab("neuropbr"):
+            neuropbr.page(materials)
     return blocks
 
 
 def main() -> None:
     """Load, build, serve; what goes wrong is one line."""
     try:
-        distill.serve(demo(DistilledRenderer.from_pretrained(released("distill"))))
+        renderer = DistilledRenderer.from_pretrained(released("distill"))
+        distill.serve(demo(renderer, NeuroPBR.from_pretrained(released("neuropbr"))))
     except (ValueError, OSError) as error:
         sys.exit(f"gallery: {error}")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hubmodels.images import from_unit, to_pil, to_uint8
 from hubmodels.neuropbr.cameras import homography, photograph, random_camera, rectify
 from hubmodels.neuropbr.model import Maps, NeuroPBRConfig, average
-from hubmodels.neuropbr.predict import aligned, predict, read_photo, shrunk
+from hubmodels.neuropbr.predict import COARSE, _resampled, aligned, predict, read_photo, shrunk
 
 
 class Through(nn.Module):
@@ -63,7 +63,7 @@ def cameras(count: int) -> Tensor:
 @pytest.mark.parametrize("wrap", [False, True])
 def test_pixels_come_through_tiles_as_they_were(size: tuple[int, int], wrap: bool) -> None:
     photo = noise(*size)
-    maps = predict(Through(), [photo], size=size, tile=96, overlap=32, wrap=wrap)  # pyright: ignore
+    maps = predict(Through(), [photo], size=size, tile=96, overlap=32, wrap=wrap, coarse=())  # pyright: ignore
     whole = photo[None, None] / 255, torch.ones(1, 1, 1, *size)
     expected = Through()(*whole, torch.zeros(1, 1), None)
     for name, one in maps.items():
@@ -78,7 +78,7 @@ def test_a_tile_of_the_network_is_a_part_of_the_whole() -> None:
     views = torch.stack(photos)[None] / 255
     with torch.no_grad():
         whole = model(views, summary=model.summarise(views))
-    tiles = predict(model, photos, size=(240, 336), tile=256, overlap=128)
+    tiles = predict(model, photos, size=(240, 336), tile=256, overlap=128, coarse=())
     inside = (..., slice(40, -40), slice(40, -40))
     for name, one in tiles.items():
         assert whole[name][inside].std() > 0.003
@@ -90,7 +90,8 @@ def test_a_constant_and_a_ramp_stay_so_across_tiles(picture: Tensor) -> None:
     """No step between neighbours is much larger where tiles meet than in their middles, with pixels that go straight
     through and with a network: that of the released shape, none of whose tiles sees as far as it could."""
     straight = predict(Through(), [picture], size=384, tile=256)  # pyright: ignore
-    assert (straight["albedo"][0] - picture).abs().max() < 1e-4
+    # coarse maps come of photos that were averaged down to whole levels of 8 bits
+    assert (straight["albedo"][0] - picture).abs().max() < 0.5 / 255
     for model in (network(scale=0.1), network(NeuroPBRConfig(), 0.1)):
         maps = predict(model, [picture], size=384, tile=256)
         at_once = predict(model, [picture], size=384, tile=512)
@@ -107,6 +108,42 @@ def test_the_border_is_no_darker_and_no_rougher_than_the_rest() -> None:
     maps = predict(network(scale=0.1), [torch.full((3, 96, 96), 0.6)], size=96, overlap=64)
     for one in maps.values():
         assert (one - one[..., 40:56, 40:56].mean((2, 3), keepdim=True)).abs().max() < 0.02
+
+
+class Nearsighted(Through):
+    """All that it sees is as bright as it is small: right in coarse maps of 96 texels, wrong in all others."""
+
+    def forward(self, views: Tensor, valid: Tensor, summary: Tensor, toward: Tensor | None) -> Maps:
+        maps = super().forward(views, valid, summary, toward)
+        wrong = 0.0 if self.summarised == (96, 96) else 0.3
+        return {name: one - wrong * (name != "normal") for name, one in maps.items()}
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_levels_come_from_coarse_maps_and_detail_from_fine_ones(wrap: bool) -> None:
+    broad, detail = waves(256, 256), 0.2 * (waves(256, 256, 32) - 0.5)
+    photo = (broad * 0.4 + 0.4 + detail).clamp(0, 1)
+    options = {"size": 256, "wrap": wrap}
+    blind = predict(Nearsighted(), [photo], **options, coarse=())  # pyright: ignore
+    maps = predict(Nearsighted(), [photo], **options, coarse=(96,))  # pyright: ignore
+    assert (blind["albedo"][0] - photo + 0.3).abs().max() < 0.01
+    for name in ("albedo", "roughness"):
+        missed = maps[name][0] - photo[: len(maps[name][0])]
+        assert missed.abs().max() < 0.05 and missed.abs().mean() < 0.01, name
+    assert torch.equal(maps["normal"], blind["normal"])
+
+
+@pytest.mark.parametrize("size", [(12, 16), (30, 40), (7, 9)])
+def test_resampling_is_torchs_where_borders_are_far_and_wraps_where_it_should(size: tuple[int, int]) -> None:
+    one = torch.rand(1, 2, 12, 16, generator=torch.Generator().manual_seed(0))
+    inside = (..., slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(
+        _resampled(one, size, False)[inside], F.interpolate(one, size, mode="bicubic")[inside], atol=1e-5, rtol=0
+    )
+    thrice = one.repeat(1, 1, 3, 3)
+    middle = _resampled(thrice, (3 * size[0], 3 * size[1]), False)
+    middle = middle[..., size[0] : 2 * size[0], size[1] : 2 * size[1]]
+    torch.testing.assert_close(_resampled(one, size, True), middle, atol=1e-5, rtol=0)
 
 
 # --- textures that tile
@@ -221,8 +258,12 @@ def test_a_small_picture_is_taken_at_once_and_progress_is_told() -> None:
         told.append((len(steps), what))
         return steps
 
-    predict(model, [noise(64, 64)], size=512, progress=progress)  # pyright: ignore
+    predict(model, [noise(64, 64)], size=512, progress=progress, coarse=())  # pyright: ignore
     assert model.calls == 1 and told == [(1, "tiles")]
+    predict(model, [noise(64, 64)], size=512, progress=progress)  # pyright: ignore
+    assert model.calls == 1 + 1 + len(COARSE) and told == [(1, "tiles")] * 2
+    predict(model, [noise(64, 64)], size=2 * COARSE[1] - 1)  # pyright: ignore
+    assert model.calls == 1 + 1 + len(COARSE) + 1, "nearly as small as the coarse ones"
 
 
 # --- refusals
