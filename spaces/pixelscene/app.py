@@ -120,7 +120,8 @@ def brushed(painted: dict | None, size: tuple[int, ...]) -> np.ndarray:
     if not any(layer.any() for layer in layers):
         raise refusal("Paint over what shall be drawn anew first.")
     whole = np.any(layers, axis=0)
-    small = Image.fromarray(whole.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX)
+    height, width = size
+    small = Image.fromarray(whole.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
     return np.asarray(small) > 0
 
 
