@@ -78,25 +78,26 @@ def main(config: Config) -> None:
     unseen, split = held_back(config.data, config.evaluate_on)
     tables = {"train": opened(config.data, "train"), "validation": unseen}
     tokenizer = PixelVQGAN.from_pretrained(weights_of(config.vqgan)).eval()
-    bare = started(config, tokenizer, tables["train"]["caption"][:])
-    config = replace(config, model=bare.config)
+    beginning = PixelTransformer.from_pretrained(config.start) if config.start else None
+    config = replace(config, model=shape(config, tokenizer, tables["train"]["caption"][:], beginning))
     run = Run(config.run, config)
     tokenizer.to(run.device)
+    bare = beginning or PixelTransformer(config.model)  # after the run has seeded what is random about it
     folder, rows = Path(config.tokens or config.run.out), {}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        parts = tokenized(table, tokenizer, bare.config.colours, folder / f"tokens-{name}.safetensors")
+        parts = tokenized(table, tokenizer, config.model.colours, folder / f"tokens-{name}.safetensors")
         rows[name] = Told(table["caption"][:], *parts)
     if split == "train" and run.is_main:
         print("no validation pictures: the best weights are chosen on some that are trained on", file=sys.stderr)
-    collate = partial(together, config=bare.config)
+    collate = partial(together, config=config.model)
     batches = DataLoader(
         rows["train"], config.run.batch_size, shuffle=True, num_workers=config.workers, collate_fn=collate
     )
     asked = collate([rows["validation"][row] for row in range(len(unseen))])
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.cosine(optimizer, config.run.steps, int(config.warmup * config.run.steps), 0.01)
-    model, optimizer, _, batches = run.prepare(bare, optimizer, schedule, batches)
+    model, optimizer, _, batches = run.prepare(bare.train(), optimizer, schedule, batches)
 
     for batch in run.batches(batches):
         with run.accumulate(model):
@@ -119,23 +120,22 @@ def weights_of(vqgan: str) -> str:
     return str(export) if export.is_dir() else vqgan
 
 
-def started(config: Config, tokenizer: PixelVQGAN, captions: list[str]) -> PixelTransformer:
-    """The network with its weights before the first step, of a shape that suits the tokenizer.
+def shape(
+    config: Config, tokenizer: PixelVQGAN, captions: list[str], beginning: PixelTransformer | None
+) -> PixelTransformerConfig:
+    """Of the network: what is set, with what the tokenizer and the captions ask for; or that of weights to start with.
 
     Raises:
-        ValueError: weights to start with are for another tokenizer.
+        ValueError: these are for another tokenizer.
     """
     sizes = {"codebook_size": tokenizer.config.codebook_size, "stride": tokenizer.config.stride}
-    if config.start:
-        model = PixelTransformer.from_pretrained(config.start)
-        own = {name: getattr(model.config, name) for name in sizes}
+    if beginning is not None:
+        own = {name: getattr(beginning.config, name) for name in sizes}
         if own != sizes:
-            raise ValueError(
-                f"{config.start} was trained with another tokenizer: {own}, and {config.vqgan} has {sizes}"
-            )
-        return model
+            raise ValueError(f"{config.start} was trained with another tokenizer: {own}; {config.vqgan} has {sizes}")
+        return beginning.config
     words = config.model.vocabulary or (vocabulary(captions) if config.model.text == "words" else "")
-    return PixelTransformer(replace(config.model, vocabulary=words, **sizes))
+    return replace(config.model, vocabulary=words, **sizes)
 
 
 def told(config: Config, batch: Batch) -> dict[str, Tensor]:

@@ -121,7 +121,7 @@ def brushed(painted: dict | None, size: tuple[int, ...]) -> np.ndarray:
         raise refusal("Paint over what shall be drawn anew first.")
     whole = np.any(layers, axis=0)
     height, width = size
-    small = Image.fromarray(whole.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
+    small = Image.fromarray(whole).convert("L").resize((width, height), Image.Resampling.BOX)
     return np.asarray(small) > 0
 
 

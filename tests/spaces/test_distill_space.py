@@ -221,13 +221,15 @@ def test_errors_at_the_start_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
             app.serve(blocks)
 
 
-@pytest.mark.parametrize("name", ["distill", "gallery"])
-def test_folder_is_what_the_hub_wants(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "models"), [("distill", ["org/distill"]), ("gallery", ["org/distill", "org/neuropbr"])]
+)
+def test_folder_is_what_the_hub_wants(name: str, models: list[str]) -> None:
     folder = ROOT / "spaces" / name
     _, head, _ = (folder / "README.md").read_text().split("---\n", 2)
     about = yaml.safe_load(head)
     assert about["sdk"] == "gradio" and (folder / about["app_file"]).is_file()
-    assert about["models"] == ["org/distill"] and about["license"] == "mit" and about["emoji"]
+    assert about["models"] == models and about["license"] == "mit" and about["emoji"]
     assert len(about["short_description"]) <= 60  # the Hub refuses longer ones
     pins = dict(line.split("==") for line in (folder / "requirements.txt").read_text().split())
     lock = dict(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))

@@ -83,8 +83,9 @@ def test_killed_and_resumed_it_ends_in_the_bits_of_a_straight_run(
     options += SMALL_VQGAN if script == "vqgan" else [*SMALL_PRIOR, "--vqgan", str(tokenizer)]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     (tmp_path / "killer.py").write_text(KILLER.format(left=1, script=str(path)))
-    finished(launch(path, *options, "--run.out", straight))
+    uninterrupted = launch(path, *options, "--run.out", straight)
     doomed = launch(tmp_path / "killer.py", *options, "--run.out", killed)
+    finished(uninterrupted)
     _, errors = doomed.communicate(timeout=600)
     assert doomed.returncode != 0 and "SIGKILL" in errors, errors
     assert checkpoints(killed)[0] == "step_00000002" and len(checkpoints(killed)) == 2
