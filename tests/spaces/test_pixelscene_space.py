@@ -225,6 +225,8 @@ def test_a_visitor_draws_repaints_goes_on_and_takes_it_away(page: Page, tmp_path
     assert (first != second).any()
 
     canvas = page.locator("#scene-canvas canvas").first
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)  # it is laid out anew when it comes into view
     box = canvas.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
