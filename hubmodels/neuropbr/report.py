@@ -578,9 +578,9 @@ flat, half rough and without metal, and the network's maps of another material (
 - Flat, opaque surfaces that a homography unrolls. No transparency, cloth sheen, subsurface light or brushed highlights.
 - It learned from photos in which relief casts no shadows on itself and throws no light back: deep relief in hard light
   is further from what it knows than these numbers tell.
-- Relief is read off its shading, and broad slopes lit from near the camera hardly shade: a linear fit to three photos,
-  given the true albedo and the best light, still misses by 78 % of the flat normal's error. The network is as good as
-  that, not as good as its target.
+- Relief is read off its shading, and slopes lit from near the camera hardly shade: with flashes alone, a linear fit to
+  three photos, given the true albedo and the best light, missed by 78 % of the flat normal's error. Lamps held low
+  show more; the network does not yet make enough of them.
 - Real materials gain less than made-up ones: their mean photo is nearer to their albedo, and how bright they are was
   missed by factors from 0.6 to 1.7 (0.9 in the median of ten).
 - How bright a surface is and how bright the light was cannot be told apart by photos alone: albedo is right up to a

@@ -33,7 +33,7 @@ KEPT_S = (600, 3600)
 """Every so many seconds, files that are so many seconds old are deleted."""
 FITTING, FILE = "one that fits", "my own file"
 NAMES = {"EGA": "ega", "CGA": "cga", "PICO-8": "pico8", "C64": "c64", "VGA": "vga"}
-GROWTH = {"right": 1, "left": 1, "top": 1, "bottom": 1}
+EDGES = ("right", "left", "top", "bottom")
 EXAMPLES = (
     "A spooky mansion on a cliff at night",
     "A castle on a hill at sunset, with a lake in front",
@@ -174,7 +174,7 @@ def _uri(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(files.png(*picture)).decode()
 
 
-def rgb(picture: Picture, scale: int = 1) -> Image.Image:
+def rgb(picture: Picture, scale: int) -> Image.Image:
     return files.index_image(files.enlarged(picture[0], scale), picture[1]).convert("RGB")
 
 
@@ -299,7 +299,7 @@ def page(pair: Pair) -> None:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple:
         shown, rounds = only(gallery, index), rounds_of(progress)
-        if side not in GROWTH:
+        if side not in EDGES:
             raise refusal("A picture grows to the right, left, top or bottom.")
         wanted = {side: int(pixels)}
         made = answered(
@@ -401,7 +401,7 @@ def page(pair: Pair) -> None:
             there = gr.Textbox("a fireplace", label="What is to be seen there", elem_id="scene-there")
             repaint = gr.Button("Draw it anew", variant="primary", elem_id="scene-repaint")
         with gr.Tab("Go on"):
-            side = gr.Radio([*GROWTH], value="right", label="Beyond which edge")
+            side = gr.Radio(EDGES, value="right", label="Beyond which edge")
             pixels = gr.Slider(16, 320, 160, step=16, label="Pixels")
             beyond = gr.Textbox("", label="What is to be seen there; the same as before if left out")
             outpaint = gr.Button("Go on", variant="primary", elem_id="scene-outpaint")
