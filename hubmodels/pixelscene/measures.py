@@ -40,10 +40,3 @@ def perplexity(tokens: Array, size: int) -> tuple[float, float]:
     counts = np.bincount(tokens.ravel(), minlength=size)
     shares = counts[counts > 0] / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum())), float((counts > 0).mean())
-
-
-def seam(picture: Array) -> float:
-    """How much more its left and right edges differ than columns beside each other do; 1 where it tiles."""
-    lab = oklab(picture)
-    across = np.abs(np.diff(lab, axis=1)).mean()
-    return float(np.abs(lab[:, 0] - lab[:, -1]).mean() / max(across, 1e-6))

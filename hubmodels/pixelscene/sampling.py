@@ -253,19 +253,12 @@ def _repeated(known: Tensor, how: Sampling) -> Tensor:
 # --- what is asked for --------------------------------------------------------------------------------------------
 
 
-def unknown_in(tokens: Tensor, stride: int, box: tuple[int, int, int, int]) -> Tensor:
-    """Tokens (B, h, w), -1 where a box of pixels (left, top, width, height) touches them.
-
-    Raises:
-        ValueError: the box lies outside, or has no area.
-    """
-    left, top, width, height = box
-    rows, columns = (side * stride for side in tokens.shape[1:])
-    if not (0 <= left < left + width <= columns and 0 <= top < top + height <= rows):
-        raise ValueError(f"the box {left},{top},{width},{height} is not inside of the picture of {columns} x {rows}")
-    tokens = tokens.clone()
-    tokens[:, top // stride : -(-(top + height) // stride), left // stride : -(-(left + width) // stride)] = -1
-    return tokens
+def unknown_in(tokens: Tensor, stride: int, mask: Array) -> Tensor:
+    """Tokens (B, h, w), -1 where a mask (H, W) bool of pixels touches them; it may lack rows and columns at the end."""
+    height, width = tokens.shape[1:]
+    room = [(0, side * stride - own) for side, own in zip((height, width), mask.shape, strict=True)]
+    squares = np.pad(mask, room).reshape(height, stride, width, stride)
+    return tokens.masked_fill(torch.from_numpy(squares.any((1, 3))).to(tokens.device), -1)
 
 
 def extended(tokens: Tensor, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Tensor:

@@ -28,6 +28,7 @@ from hubmodels.pixelscene.sampling import (
     forgotten,
     sample,
     silent,
+    unknown_in,
 )
 from hubmodels.pixelscene.shape import PixelVQGANConfig
 from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, numbered, token_colours
@@ -140,10 +141,7 @@ def edit(
     indices, palette = picture
     if mask.shape != indices.shape or not mask.any():
         raise ValueError(f"a mask marks something in {indices.shape[1]} x {indices.shape[0]} pixels, got {mask.shape}")
-    tokens, stride = _encoded(pair, picture), _stride(pair)
-    room = [(0, -side % stride) for side in mask.shape]
-    squares = np.pad(mask, room).reshape(tokens.shape[1], stride, tokens.shape[2], stride)
-    tokens = tokens.masked_fill(torch.from_numpy(squares.any((1, 3))), -1)
+    tokens = unknown_in(_encoded(pair, picture), _stride(pair), mask)
     _, made = _drawn(pair, [caption], tokens, palette, how, progress)
     drawn = _decoded(pair, made[0], palette)[: indices.shape[0], : indices.shape[1]]
     return np.where(mask, drawn, indices), palette

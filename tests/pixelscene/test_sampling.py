@@ -10,6 +10,7 @@ import torch
 from scipy.stats import chisquare
 from test_transformer import CAPTIONS, SIZE, TINY, network
 
+from hubmodels.pixelscene.files import mask
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import (
     Sampling,
@@ -150,14 +151,16 @@ def test_half_a_palette_is_refused() -> None:
 # --- what is asked for --------------------------------------------------------------------------------------------
 
 
-def test_a_box_forgets_the_tokens_that_it_touches() -> None:
+def test_a_mask_forgets_the_tokens_that_it_touches() -> None:
     tokens = torch.zeros(1, 3, 5, dtype=torch.long)
-    found = unknown_in(tokens, 8, (7, 8, 2, 9))
+    found = unknown_in(tokens, 8, mask("7,8,2,9", (24, 40)))
     assert (found[0] < 0).nonzero().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]] and not tokens.any()
-    assert (unknown_in(tokens, 8, (0, 0, 40, 24)) < 0).all()
-    for box in ((0, 0, 41, 1), (-1, 0, 5, 5), (0, 0, 0, 5), (0, 20, 8, 8)):
+    assert (unknown_in(tokens, 8, mask("0,0,40,24", (24, 40))) < 0).all()
+    short = unknown_in(tokens, 8, mask("35,20,1,1", (21, 37)))
+    assert (short[0] < 0).nonzero().tolist() == [[2, 4]]
+    for box in ("0,0,41,1", "-1,0,5,5", "0,0,0,5", "0,20,8,8"):
         with pytest.raises(ValueError, match="not inside of the picture of 40 x 24"):
-            unknown_in(tokens, 8, box)
+            mask(box, (24, 40))
 
 
 def test_extending_and_forgetting() -> None:

@@ -3,12 +3,6 @@
 import base64
 import io
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from served import served
 
 from hubmodels.images import from_pil, to_uint8
 from hubmodels.scenes import agrees, parse, read
@@ -46,27 +41,8 @@ def url(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert (ROOT / "weights/distill/model.safetensors").is_file(), (
         "weights/distill ships with the repository: restore it"
     )
-    folder = tmp_path_factory.mktemp("space") / "app"
-    shutil.copytree(ROOT / "spaces/gallery", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    env = {key: value for key, value in os.environ.items() if key not in ("MODEL", "HOST")} | {"PORT": str(port)}
-    log = folder.parent / "log"
-    with log.open("w") as out:
-        server = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=env, stdout=out, stderr=out)
-    try:
-        for _ in range(240):
-            assert server.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-    assert "Traceback" not in log.read_text()
+    with served("gallery", tmp_path_factory.mktemp("space"), {}) as address:
+        yield address
 
 
 @pytest.fixture

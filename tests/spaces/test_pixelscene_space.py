@@ -4,12 +4,6 @@ import importlib.metadata
 import io
 import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
+from served import served
 
 from hubmodels.pixelscene.palettes import BUILT_IN
 from hubmodels.pixelscene.palettes import read as read_palette
@@ -170,35 +165,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("space")
     for name, model in zip(("vqgan", "prior"), models(), strict=True):
         model.save_pretrained(folder / name)
-    shutil.copytree(ROOT / "spaces/pixelscene", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    env = {key: value for key, value in os.environ.items() if key != "HOST"}
-    env |= {"PORT": str(port), "VQGAN": str(folder / "vqgan"), "PRIOR": str(folder / "prior")}
-    env |= {"GRADIO_TEMP_DIR": str(folder / "gradio")}
-    log = folder / "log"
-    with log.open("w") as out:
-        server = subprocess.Popen([sys.executable, "app.py"], cwd=folder / "app", env=env, stdout=out, stderr=out)
-    try:
-        for _ in range(240):
-            assert server.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-            page = browser.new_page(viewport={"width": 1280, "height": 1000})
-            page.set_default_timeout(30_000)
-            expect.set_options(timeout=30_000)
-            page.goto(f"http://127.0.0.1:{port}")
-            yield page
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(20)
-    assert "Traceback" not in log.read_text()
+    env = {"VQGAN": str(folder / "vqgan"), "PRIOR": str(folder / "prior")}
+    with served("pixelscene", folder, env) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
+        page.goto(url)
+        yield page
+        browser.close()
 
 
 def shown_in(page: Page) -> np.ndarray:
