@@ -27,6 +27,7 @@ from hubmodels.pixelscene.losses import (
     expected_colour,
     lecam,
     local_contrast,
+    log_shares,
     palette_cross_entropy,
 )
 from hubmodels.pixelscene.report import Picture, quick, rebuilt
@@ -113,7 +114,7 @@ def main(config: Config) -> None:
     pictures = [read(unseen[row]) for row in range(len(unseen))]
     run = Run(config.run, config)
     batches = DataLoader(crops, config.run.batch_size, shuffle=True, num_workers=config.workers)
-    bare = PixelVQGAN(config.model)
+    bare = PixelVQGAN(config.model).to(memory_format=torch.channels_last)  # a third faster on CPU
     if config.start:
         bare.load_state_dict(PixelVQGAN.from_pretrained(config.start).state_dict())
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
@@ -133,9 +134,10 @@ def main(config: Config) -> None:
         true = coloured(batch["indices"], batch["palette"])
         with run.accumulate(model, *rest[:1]):
             made = model(true, batch["palette"])
-            parts = terms(config.loss, made, batch, true, min(1.0, run.step / max(1, ramp)))
+            shares = log_shares(made.logits, batch["palette"])
+            parts = terms(config.loss, made, shares, batch, true, min(1.0, run.step / max(1, ramp)))
             if rest and run.step >= config.gan.start:
-                seen = as_seen(made, batch["palette"])
+                seen = as_seen(shares, batch["palette"])
                 judge.requires_grad_(False)
                 opinion = generator_loss(judge(differentiably_augmented(seen))[0])
                 judge.requires_grad_(True)
@@ -160,11 +162,13 @@ def main(config: Config) -> None:
     run.export(model)
 
 
-def terms(weights: Weights, made: Reconstruction, batch: Batch, true: Tensor, risen: float) -> dict[str, Tensor]:
-    """The weighted terms of the reconstruction; `risen` of the palette's, from 0 to 1."""
-    expected = expected_colour(made.logits, batch["palette"])
+def terms(
+    weights: Weights, made: Reconstruction, shares: Tensor, batch: Batch, true: Tensor, risen: float
+) -> dict[str, Tensor]:
+    """The weighted terms of the reconstruction; `risen` of the palette's, from 0 to 1. `shares` are `log_shares`."""
+    expected = expected_colour(shares, batch["palette"])
     return {
-        "palette": risen * weights.palette * palette_cross_entropy(made.logits, batch["indices"], batch["palette"]),
+        "palette": risen * weights.palette * palette_cross_entropy(shares, batch["indices"], batch["palette"]),
         "expected": weights.expected * (expected - true).abs().mean(),
         "colour": weights.colour * (made.colours - true).abs().mean(),
         "contrast": weights.contrast * local_contrast(expected, true),
@@ -172,10 +176,10 @@ def terms(weights: Weights, made: Reconstruction, batch: Batch, true: Tensor, ri
     }
 
 
-def as_seen(made: Reconstruction, palette: Tensor) -> Tensor:
-    """(B, 3, H, W): the very colours that are chosen; the gradient is that of their mean."""
-    mean = expected_colour(made.logits, palette)
-    return mean + (coloured(made.logits.argmax(1), palette) - mean).detach()
+def as_seen(shares: Tensor, palette: Tensor) -> Tensor:
+    """(B, 3, H, W): the very colours that are chosen, of `log_shares`; the gradient is that of their mean."""
+    mean = expected_colour(shares, palette)
+    return mean + (coloured(shares.argmax(1), palette) - mean).detach()
 
 
 def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:

@@ -1,6 +1,6 @@
 """Batches for `pixelscene`: crops for the tokenizer, whole pictures as tokens for the transformer.
 
-Crops: indices (B, S, S) uint8 and palette (B, 256, 3) OKLab. A palette of fewer colours is filled up with its first.
+Crops: indices (B, S, S) uint8 and palette (B, SHOWN, 3) OKLab. A palette of fewer colours is filled up with its first.
 Told: palette (B, P) and tokens (B, h, w), -1 where a picture is lower than others; words (B, T) and told (B, T).
 """
 
@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from hubmodels.images import save
-from hubmodels.pixelscene.palettes import MOST, oklab, reduced
+from hubmodels.pixelscene.palettes import oklab, reduced
 from hubmodels.pixelscene.report import cropped
 from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, numbered, token_colours
@@ -34,6 +34,8 @@ COLUMNS = ("image", "palette", "caption", "place", "time", "weather", "objects",
 LEAST = 1024
 """Crops of an epoch: few pictures are cropped several times, so that they make batches of any size."""
 FEWER = (64, 32, 16)
+SHOWN = 128
+"""Colours of a crop's palette. What a pixel costs grows with them, and few crops of a picture use more."""
 
 
 def opened(data: tuple[str, ...], split: str) -> Table:
@@ -81,12 +83,6 @@ def read(row: dict[str, Any]) -> tuple[Array, Array]:
     return np.asarray(image, np.uint8), np.array(row["palette"], np.uint8)
 
 
-def filled(palette: Array) -> Tensor:
-    """(256, 3) OKLab of (K, 3) uint8."""
-    lab = torch.from_numpy(oklab(palette)).float()
-    return torch.cat([lab, lab[:1].expand(MOST - len(lab), -1)])
-
-
 class Crops(Dataset):
     """Squares out of pictures, with their palettes; where, and what is done to them, is drawn from torch's generator,
     which a run seeds for each batch."""
@@ -110,18 +106,26 @@ class Crops(Dataset):
             raise ValueError(f"the picture of {row['caption']!r} is smaller than a crop of {self.size}")
         down, across = (int(torch.randint(side - self.size + 1, ())) for side in indices.shape)
         crop = indices[down : down + self.size, across : across + self.size]
-        if not self.varied:
-            return {"indices": torch.from_numpy(crop.copy()), "palette": filled(palette)}
-        if torch.rand(()) < 0.5:
-            crop = crop[:, ::-1]
-        if torch.rand(()) < 0.25:
-            crop, palette = reduced(crop, palette, FEWER[int(torch.randint(len(FEWER), ()))])
-        colours = filled(palette)
-        if torch.rand(()) < 0.25:
+        few = self.varied and torch.rand(()) < 0.25
+        most = FEWER[int(torch.randint(len(FEWER), ()))] if few else SHOWN
+        if len(np.unique(crop)) > most:
+            crop, palette = reduced(crop, palette, most)
+        crop, colours = shown(crop, palette)
+        if self.varied and torch.rand(()) < 0.5:
+            crop = crop.flip(-1)
+        if self.varied and torch.rand(()) < 0.25:
             colours = turned(colours)
-        if torch.rand(()) < 0.5:
-            colours = thinned(colours, torch.from_numpy(crop.copy()))
-        return {"indices": torch.from_numpy(crop.copy()), "palette": colours}
+        return {"indices": crop, "palette": colours}
+
+
+def shown(crop: Array, palette: Array) -> tuple[Tensor, Tensor]:
+    """A crop (S, S) of at most SHOWN colours, and a palette (SHOWN, 3) OKLab: all that it uses, and some more."""
+    used, which = np.unique(crop, return_inverse=True)
+    others = torch.from_numpy(np.setdiff1d(np.arange(len(palette)), used))
+    more = others[torch.randperm(len(others))][: int(torch.randint(SHOWN - len(used) + 1, ()))]
+    lab = torch.from_numpy(oklab(palette[np.concatenate([used, more])])).float()
+    filled = torch.cat([lab, lab[:1].expand(SHOWN - len(lab), -1)])
+    return torch.from_numpy(which.reshape(crop.shape).astype(np.uint8)), filled
 
 
 def turned(palette: Tensor) -> Tensor:
@@ -131,14 +135,6 @@ def turned(palette: Tensor) -> Tensor:
     lightness, red, yellow = palette.unbind(-1)
     cos, sin = np.cos(angle) * chroma, np.sin(angle) * chroma
     return torch.stack([lightness, cos * red - sin * yellow, sin * red + cos * yellow], -1)
-
-
-def thinned(palette: Tensor, crop: Tensor) -> Tensor:
-    """A palette (K, 3) of which a random share of the colours that a crop does not use is gone: its first used colour
-    stands there instead."""
-    used = F.one_hot(crop.long().flatten().unique(), len(palette)).any(0)
-    gone = ~used & (torch.rand(len(palette)) < torch.rand(()))
-    return torch.where(gone[:, None], palette[used][:1], palette)
 
 
 # --- told ---------------------------------------------------------------------------------------------------------

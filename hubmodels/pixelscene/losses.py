@@ -5,23 +5,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def palette_cross_entropy(logits: Tensor, indices: Tensor, palette: Tensor) -> Tensor:
-    """Of the right colour among those of the palette; a colour that a palette holds twice counts as one.
+def log_shares(logits: Tensor, palette: Tensor) -> Tensor:
+    """(B, K, H, W): logarithm of how likely each colour of a palette is. Where it holds one twice the first counts, and
+    the other is impossible.
 
     Args:
         logits: (B, K, H, W).
+        palette: (B, K, 3).
+    """
+    first = _first(palette)
+    again = first != torch.arange(first.shape[1], device=first.device)
+    return logits.masked_fill(again[..., None, None], -torch.inf).log_softmax(1)
+
+
+def palette_cross_entropy(shares: Tensor, indices: Tensor, palette: Tensor) -> Tensor:
+    """Of the right colour among those of the palette.
+
+    Args:
+        shares: of `log_shares`.
         indices: (B, H, W) whole numbers.
         palette: (B, K, 3).
     """
-    first = (palette[:, :, None] == palette[:, None]).all(-1).int().argmax(2)  # of all that are equal
-    again = first != torch.arange(first.shape[1], device=first.device)
-    target = first.gather(1, indices.long().flatten(1)).view(indices.shape)
-    return F.cross_entropy(logits.masked_fill(again[..., None, None], -torch.inf), target)
+    return F.nll_loss(shares, _first(palette).gather(1, indices.long().flatten(1)).view(indices.shape))
 
 
-def expected_colour(logits: Tensor, palette: Tensor) -> Tensor:
-    """(B, 3, H, W): the mean of the palette's colours by how likely they are."""
-    return torch.einsum("bkc,bkhw->bchw", palette, logits.softmax(1))
+def _first(palette: Tensor) -> Tensor:
+    """(B, K): which colour is the first of all that equal each."""
+    return (palette[:, :, None] == palette[:, None]).all(-1).int().argmax(2)
+
+
+def expected_colour(shares: Tensor, palette: Tensor) -> Tensor:
+    """(B, 3, H, W): the mean of the palette's colours by how likely they are, of `log_shares`."""
+    return torch.einsum("bkc,bkhw->bchw", palette, shares.exp())
 
 
 def local_contrast(colours: Tensor, true: Tensor) -> Tensor:

@@ -300,11 +300,11 @@ class Pointer(nn.Module):
 
     def forward(self, pixels: Tensor, palette: Tensor) -> tuple[Tensor, Tensor]:
         """pixels (B, 3 + F, H, W), palette (B, K, 3) -> logits (B, K, H, W), colours (B, 3, H, W)."""
-        colours, features = pixels[:, :3], pixels[:, 3:]
-        # |c - p|^2 without (B, K, 3, H, W): what is the same for all colours of a pixel cancels in a softmax
-        near = 2 * torch.einsum("bkc,bchw->bkhw", palette, colours) - palette.square().sum(2)[..., None, None]
-        logits = self.sharpness.exp() * near
+        # of the distance |c|^2 - 2 c.p + |p|^2 the first term is the same for all colours of a pixel and cancels in a
+        # softmax; the rest, with the features, is one product, since (B, K, H, W) is larger than all it is made of
+        sharpness, keys, entries = self.sharpness.exp(), 2 * self.sharpness.exp() * palette, pixels[:, :3]
         if self.learned:
-            keys = self.key2(F.gelu(self.key1(palette)))
-            logits = logits + torch.einsum("bkf,bfhw->bkhw", keys, features)
-        return logits, colours
+            keys = torch.cat([keys, self.key2(F.gelu(self.key1(palette)))], 2)
+            entries = pixels
+        offsets = -sharpness * palette.square().sum(2, keepdim=True)
+        return torch.baddbmm(offsets, keys, entries.flatten(2)).unflatten(2, pixels.shape[2:]), pixels[:, :3]

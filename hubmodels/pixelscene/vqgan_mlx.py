@@ -165,10 +165,9 @@ class Pointer(nn.Module):
             self.key2.weight, self.key2.bias = mx.zeros_like(self.key2.weight), mx.zeros_like(self.key2.bias)
 
     def __call__(self, pixels: mx.array, palette: mx.array) -> tuple[mx.array, mx.array]:
-        colours, features = pixels[..., :3], pixels[..., 3:]
-        near = 2 * mx.einsum("bkc,bhwc->bhwk", palette, colours) - (palette**2).sum(2)[:, None, None]
-        logits = mx.exp(self.sharpness) * near
+        sharpness, keys, entries = mx.exp(self.sharpness), 2 * mx.exp(self.sharpness) * palette, pixels[..., :3]
         if "key1" in self:
-            keys = self.key2(nn.gelu(self.key1(palette)))
-            logits = logits + mx.einsum("bkf,bhwf->bhwk", keys, features)
-        return logits, colours
+            keys = mx.concatenate([keys, self.key2(nn.gelu(self.key1(palette)))], 2)
+            entries = pixels
+        offsets = -sharpness * (palette**2).sum(2)[:, None, None]
+        return mx.einsum("bkf,bhwf->bhwk", keys, entries) + offsets, pixels[..., :3]

@@ -13,6 +13,7 @@ from hubmodels.pixelscene.losses import (
     expected_colour,
     lecam,
     local_contrast,
+    log_shares,
     palette_cross_entropy,
 )
 
@@ -20,21 +21,23 @@ from hubmodels.pixelscene.losses import (
 def test_cross_entropy_counts_equal_colours_once() -> None:
     palette = torch.tensor([[[0.0, 0, 0], [0.5, 0, 0], [0.5, 0, 0], [1.0, 0, 0]]])
     indices = torch.tensor([[[0, 1, 2, 3]]])
-    even = palette_cross_entropy(torch.zeros(1, 4, 1, 4), indices, palette)
+    even = palette_cross_entropy(log_shares(torch.zeros(1, 4, 1, 4), palette), indices, palette)
     assert float(even) == pytest.approx(math.log(3)), "three colours, however often they are written down"
     logits = torch.randn(1, 4, 1, 4, generator=torch.Generator().manual_seed(0))
-    both = [palette_cross_entropy(logits, torch.full((1, 1, 4), index), palette) for index in (1, 2)]
+    both = [
+        palette_cross_entropy(log_shares(logits, palette), torch.full((1, 1, 4), index), palette) for index in (1, 2)
+    ]
     assert both[0] == both[1]
     sure = torch.full((1, 4, 1, 4), -50.0)
     for pixel, index in enumerate((0, 1, 1, 3)):
         sure[0, index, 0, pixel] = 50
-    assert float(palette_cross_entropy(sure, indices, palette)) == pytest.approx(0, abs=1e-6)
+    assert float(palette_cross_entropy(log_shares(sure, palette), indices, palette)) == pytest.approx(0, abs=1e-6)
 
 
 def test_expected_colour_is_the_mean() -> None:
     palette = torch.tensor([[[0.0, 0, 0], [1.0, 0.2, -0.4]]])
     logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
-    assert expected_colour(logits, palette).flatten().tolist() == pytest.approx([0.75, 0.15, -0.3])
+    assert expected_colour(log_shares(logits, palette), palette).flatten().tolist() == pytest.approx([0.75, 0.15, -0.3])
 
 
 def test_local_contrast_sees_a_dither_that_a_mean_does_not() -> None:
