@@ -30,7 +30,7 @@ from datasets_builders import folder, pixel_folder, vga_captions, vga_games
 from datasets_builders.folder import BuildError, Cut, Engine, Part, Sizes
 from hubmodels.pixelscene import files
 from hubmodels.pixelscene.procedural import HEIGHT, HEIGHTS, make
-from hubmodels.pixelscene.transformer import split as words
+from hubmodels.pixelscene.text import split as words
 
 SPLITS = ("train", "validation", "test")
 VALIDATION, TEST = 0.05, 0.1

@@ -26,7 +26,8 @@ from hubmodels.pixelscene.files import contact_sheet
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling, sample
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
-from hubmodels.pixelscene.transformer import PixelTransformer, numbered, token_colours, vocabulary
+from hubmodels.pixelscene.text import encoded, vocabulary, width_of
+from hubmodels.pixelscene.transformer import PixelTransformer, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
@@ -135,7 +136,7 @@ def shape(
             raise ValueError(f"{config.start} was trained with another tokenizer: {own}; {config.vqgan} has {sizes}")
         return beginning.config
     words = config.model.vocabulary or (vocabulary(captions) if config.model.text == "words" else "")
-    return replace(config.model, vocabulary=words, **sizes)
+    return replace(config.model, vocabulary=words, text_width=width_of(config.model), **sizes)
 
 
 def told(config: Config, batch: Batch) -> dict[str, Tensor]:
@@ -200,7 +201,7 @@ def quick(config: Config, network: PixelTransformer, asked: Batch, device: torch
 def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], asked: Batch) -> Tensor:
     """(3, H, W) in [0, 1]: what is drawn for captions, with their palettes drawn too."""
     device = tokenizer.pointer.sharpness.device
-    words, there = (one.to(device) for one in numbered(captions, network.config))
+    words, there = (one.to(device) for one in encoded(captions, network.config))
     palette = torch.full_like(asked["palette"][: len(captions)], -1).to(device)
     tokens = torch.full_like(asked["tokens"][: len(captions)], -1).to(device)
     palette, tokens = sample(network, words, there, palette, tokens, Sampling(rounds=12))

@@ -1,7 +1,8 @@
 """Batches for `pixelscene`: crops for the tokenizer, whole pictures as tokens for the transformer.
 
 Crops: indices (B, S, S) uint8 and palette (B, SHOWN, 3) OKLab. A palette of fewer colours is filled up with its first.
-Told: palette (B, P) and tokens (B, h, w), -1 where a picture is lower than others; words (B, T) and told (B, T).
+Told: palette (B, P) and tokens (B, h, w), -1 where a picture is lower than others; words and told
+(B, T), as of `text.encoded`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from hubmodels.images import save
 from hubmodels.pixelscene.palettes import oklab, reduced
 from hubmodels.pixelscene.report import cropped
 from hubmodels.pixelscene.shape import PixelTransformerConfig
-from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, numbered, token_colours
+from hubmodels.pixelscene.text import encoded
+from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Batch = dict[str, Tensor]
@@ -196,5 +198,5 @@ class Told(Dataset):
 def together(rows: list[tuple[str, Tensor, Tensor]], config: PixelTransformerConfig) -> Batch:
     """A batch of `Told`."""
     captions, palettes, tokens = zip(*rows, strict=True)
-    words, told = numbered(captions, config)
+    words, told = encoded(captions, config)
     return {"palette": torch.stack(palettes), "tokens": torch.stack(tokens), "words": words, "told": told}

@@ -31,7 +31,8 @@ from hubmodels.pixelscene.sampling import (
     unknown_in,
 )
 from hubmodels.pixelscene.shape import PixelVQGANConfig
-from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, numbered, token_colours
+from hubmodels.pixelscene.text import encoded
+from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Picture = tuple[Array, Array]
@@ -244,7 +245,7 @@ def _drawn(
 ) -> tuple[Tensor, Tensor]:
     """Palette and picture tokens, what is -1 of them drawn."""
     config = pair.transformer.config
-    words, told = numbered(captions, config)
+    words, told = encoded(captions, config)
     if palette is None:
         colours = torch.full((len(captions), config.colours), -1)
     else:

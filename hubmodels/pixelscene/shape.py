@@ -93,7 +93,7 @@ class PixelTransformerConfig:
     text: Literal["words", "minilm"] = "words"
     """`words` are looked up in `vocabulary` and learned; `minilm` are the states of a frozen MiniLM."""
     text_width: int = 256
-    """E: 384 of MiniLM."""
+    """E, of a word; that of MiniLM is 384."""
     vocabulary: str = ""
     """Of `words`: all of them, separated by spaces; the first two are for padding and for words that are not in it."""
     text_repo: str = "sentence-transformers/all-MiniLM-L6-v2"

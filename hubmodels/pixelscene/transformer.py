@@ -13,8 +13,6 @@ the `shades`, which are numbered from dark to light, as palettes are sorted.
 B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N places.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -239,33 +237,6 @@ def rotated(x: Tensor, turns: Tensor) -> Tensor:
     cos, sin = turns
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
-
-
-# --- words --------------------------------------------------------------------------------------------------------
-
-
-def numbered(captions: Sequence[str], config: PixelTransformerConfig) -> tuple[Tensor, Tensor]:
-    """Whole numbers (B, T) of words in the vocabulary of `words`, and which of them are there."""
-    places = {word: number for number, word in enumerate(config.words)}
-    rows = [[places.get(word, 1) for word in split(caption)][: config.max_words] for caption in captions]
-    longest = max(1, *(len(row) for row in rows)) if rows else 1
-    told = torch.tensor([[place < len(row) for place in range(longest)] for row in rows])
-    return torch.tensor([row + [0] * (longest - len(row)) for row in rows]), told
-
-
-def split(caption: str) -> list[str]:
-    """Lower-case words without punctuation."""
-    return "".join(letter if letter.isalnum() or letter == "'" else " " for letter in caption.lower()).split()
-
-
-def vocabulary(captions: Sequence[str], most: int = 4000) -> str:
-    """The commonest words of captions, for a configuration: in the same order on every machine."""
-    counts: dict[str, int] = {}
-    for caption in captions:
-        for word in split(caption):
-            counts[word] = counts.get(word, 0) + 1
-    kept = sorted(counts, key=lambda word: (-counts[word], word))[: most - 2]
-    return " ".join(["<nothing>", "<unknown>", *kept])
 
 
 # --- palettes -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from test_transformer import CAPTIONS, SIZE, network, sequence
 from test_vqgan import TINY, palettes, pictures
 
 from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
-from hubmodels.pixelscene.transformer import numbered
+from hubmodels.pixelscene.text import numbered
 from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
 
 

@@ -26,7 +26,8 @@ from hubmodels.pixelscene.sampling import (
     unknown_in,
     van_der_corput,
 )
-from hubmodels.pixelscene.transformer import COLOURS, numbered, token_colours
+from hubmodels.pixelscene.text import numbered
+from hubmodels.pixelscene.transformer import COLOURS, token_colours
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])

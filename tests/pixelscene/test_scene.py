@@ -13,7 +13,8 @@ from hubmodels.pixelscene.palettes import BUILT_IN
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.scene import Pair, draw, edit, loaded, outpaint, tile, vary
 from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
-from hubmodels.pixelscene.transformer import PixelTransformer, vocabulary
+from hubmodels.pixelscene.text import vocabulary
+from hubmodels.pixelscene.transformer import PixelTransformer
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 TOKENIZER = PixelVQGANConfig(channels=8, growth="1,1,1,1,1", blocks=1, levels="4,3,2", features=4)

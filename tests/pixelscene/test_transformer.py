@@ -1,7 +1,5 @@
 """The transformer: what it may look at, where it knows things to be, and words that are the same in every process."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +9,16 @@ import torch
 from torch import Tensor
 
 from hubmodels.pixelscene.palettes import BUILT_IN, shades
+from hubmodels.pixelscene.text import numbered, vocabulary
 from hubmodels.pixelscene.transformer import (
     COLOURS,
     Cache,
     PixelTransformer,
     PixelTransformerConfig,
     colour_tokens,
-    numbered,
     rotated,
     rotations,
-    split,
     token_colours,
-    vocabulary,
 )
 
 CAPTIONS = ["A castle on a hill at night", "A forest at night, in the rain"]
@@ -173,38 +169,6 @@ def test_any_size_will_do(order: str) -> None:
 
 
 # --- words and colours --------------------------------------------------------------------------------------------
-
-
-def test_words_are_the_same_in_every_process() -> None:
-    """Python's own hash of a word is another in each."""
-    code = f"from hubmodels.pixelscene.transformer import vocabulary; print(vocabulary({CAPTIONS!r}))"
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": seed, "PATH": ""}
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }
-    assert said == {TINY.vocabulary}
-
-
-def test_numbering() -> None:
-    assert split("A witch's kitchen: fire, 3 cats & x-rays!") == [
-        "a",
-        "witch's",
-        "kitchen",
-        "fire",
-        "3",
-        "cats",
-        "x",
-        "rays",
-    ]
-    words, told = numbered(["night at NIGHT", "unheard-of"], TINY)
-    night, at = TINY.words.index("night"), TINY.words.index("at")
-    assert words.tolist() == [[night, at, night], [1, 1, 0]] and told.tolist() == [[True] * 3, [True, True, False]]
-    words, told = numbered(["", "at"], TINY)
-    assert words.tolist() == [[0], [at]] and told.tolist() == [[False], [True]]
-    assert numbered(["night " * 5000], TINY)[0].shape == (1, TINY.max_words)
-    assert vocabulary(["b a", "b c"], 4).split(" ") == ["<nothing>", "<unknown>", "b", "a"]
 
 
 def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:

@@ -105,14 +105,17 @@ def test_both_scripts_make_a_pair_that_draws(data: Path, tokenizer: Path, tmp_pa
     plain = this.Config(vqgan=str(tokenizer), data=(str(data),), evaluate_every=2, evaluate_on=2)
     shape = replace(plain.model, width=32, layers=1, heads=2, feedforward=32, colours=8)
     run = replace(plain.run, steps=2, batch_size=2, save_every=2, log_every=1, threads=1, trackers=())
-    for order, group in (("masked", 2), ("ar", 1)):
-        out = tmp_path / order
-        own = replace(shape, order=order, group=group)
+    for order, group, text in (("masked", 2, "words"), ("ar", 1, "words"), ("masked", 2, "minilm")):
+        out = tmp_path / f"{order}-{text}"
+        own = replace(shape, order=order, group=group, text=text)
         this.main(replace(plain, model=own, run=replace(run, out=str(out)), tokens=str(tmp_path)))
         pair = scene.loaded(str(tokenizer / "export"), str(out / "export"), "torch")
         ((indices, palette),) = scene.draw(pair, ["a castle"], (64, 64), None, Sampling(rounds=2))
         assert indices.shape == (64, 64) and len(palette) == 8
-        assert "castle" in pair.transformer.config.words
+        assert ("castle" in pair.transformer.config.words) == (text == "words")
+        twin = scene.loaded(str(tokenizer / "export"), str(out / "export"), "mlx")
+        ((again, other),) = scene.draw(twin, ["a castle"], (64, 64), None, Sampling(rounds=2))
+        assert (again == indices).all() and (other == palette).all(), "one seed, one picture"
     assert len(list(tmp_path.glob("tokens-*.safetensors"))) == 2, "made once"
 
 
