@@ -10,9 +10,11 @@ The last one adapts a trained network to new pictures. LOG.md has the runs.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +46,8 @@ class Config:
     tokens: str = ""
     """Folder for the tokens of all pictures, which are made if they are not there; empty is the run's own."""
     workers: int = 0
+    backend: Literal["torch", "mlx"] = "torch"
+    """What runs the network, forward and backward. Weights, losses and optimizer are torch's in either case."""
     start: str = ""
     """Weights to begin with, a folder or a Hub repository, instead of random ones; they bring their settings and
     vocabulary along."""
@@ -69,6 +73,8 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        if self.backend == "mlx" and self.run.processes > 1:
+            raise ValueError("mlx trains in one process: leave out --run.processes")
         if not (0 <= self.warmup < 1 and 0 <= self.wordless < 1 and 0 <= self.palette < 1 and 0 <= self.smoothing < 1):
             raise ValueError("warmup, wordless, palette and smoothing must be at least 0 and below 1")
         if self.evaluate_on < 1:
@@ -99,11 +105,12 @@ def main(config: Config) -> None:
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.cosine(optimizer, config.run.steps, int(config.warmup * config.run.steps), 0.01)
     model, optimizer, _, batches = run.prepare(bare.train(), optimizer, schedule, batches)
+    forward = model if config.backend == "torch" else on_mlx(bare)
 
     for batch in run.batches(batches):
         with run.accumulate(model):
             seen = told(config, batch)
-            terms = losses(config, model(**seen), seen, batch)
+            terms = losses(config, forward(**seen), seen, batch)
             run.descend(terms, optimizer)
         run.log(**terms)
         if run.every(config.evaluate_every):
@@ -113,6 +120,12 @@ def main(config: Config) -> None:
             run.log(**scores)
             run.score(-scores["validation"])
     run.export(model)
+
+
+def on_mlx(model: PixelTransformer) -> Callable[..., tuple[Tensor, Tensor]]:
+    from hubmodels.pixelscene.twins import trained_transformer  # asks for MLX, which not every machine has
+
+    return trained_transformer(model)
 
 
 def weights_of(vqgan: str) -> str:

@@ -9,7 +9,9 @@ The last one adapts a trained network to new pictures. LOG.md has the runs.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import tyro
@@ -78,6 +80,8 @@ class Config:
     """Side of a crop in pixels; the stride divides it."""
     workers: int = 1
     """Processes that cut crops."""
+    backend: Literal["torch", "mlx"] = "torch"
+    """What runs the network, forward and backward. Weights, losses and optimizer are torch's in either case."""
     start: str = ""
     """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
     lr: float = 6e-4
@@ -104,6 +108,8 @@ class Config:
             raise ValueError(f"size must be a multiple of {self.model.stride} and at least 32, got {self.size}")
         if self.gan.weight and self.size < 64:
             raise ValueError(f"the discriminator needs a size of 64, got {self.size}")
+        if self.backend == "mlx" and self.run.processes > 1:
+            raise ValueError("mlx trains in one process: leave out --run.processes")
         if not (0 <= self.warmup < 1 and 0 <= self.ramp < 1) or self.evaluate_on < 1:
             raise ValueError("warmup and ramp must be at least 0 and below 1, evaluate_on at least 1")
 
@@ -128,12 +134,13 @@ def main(config: Config) -> None:
     model, optimizer, _, batches, *rest = run.prepare(*prepared)
     if split == "train" and run.is_main:
         print("no validation pictures: the best weights are chosen on some that are trained on", file=sys.stderr)
+    forward = model if config.backend == "torch" else on_mlx(bare)
     ramp = 0 if config.start else int(config.ramp * config.run.steps)
 
     for batch in run.batches(batches):
         true = coloured(batch["indices"], batch["palette"])
         with run.accumulate(model, *rest[:1]):
-            made = model(true, batch["palette"])
+            made = forward(true, batch["palette"])
             shares = log_shares(made.logits, batch["palette"])
             parts = terms(config.loss, made, shares, batch, true, min(1.0, run.step / max(1, ramp)))
             if rest and run.step >= config.gan.start:
@@ -160,6 +167,12 @@ def main(config: Config) -> None:
             run.log(**found)
             run.score(found["psnr"])
     run.export(model)
+
+
+def on_mlx(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstruction]:
+    from hubmodels.pixelscene.twins import trained_vqgan  # asks for MLX, which not every machine has
+
+    return trained_vqgan(model)
 
 
 def terms(

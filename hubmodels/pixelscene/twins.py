@@ -1,16 +1,22 @@
-"""The networks on MLX behind torch tensors, so that `scene` and `sampling` need not know on what they run.
+"""The networks on MLX behind torch tensors, so that `scene`, `sampling` and training need not know on what they run.
 
-Chance comes from NumPy in both, so one seed draws the same tokens.
+Chance comes from NumPy in both, so one seed draws the same tokens. Training has torch's weights, losses and optimizer;
+what costs, the network forward and backward, is done by MLX.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import torch
+from mlx.utils import tree_unflatten
 from torch import Tensor
 
 from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
 from hubmodels.pixelscene.transformer import Cache, PixelTransformer
-from hubmodels.pixelscene.vqgan import PixelVQGAN
+from hubmodels.pixelscene.vqgan import VQ, PixelVQGAN, Reconstruction
 
 
 class Tokenizer:
@@ -55,8 +61,70 @@ class Transformer:
         return _torch(said), [(_torch(key), _torch(value)) for key, value in grown]
 
 
+# --- training -----------------------------------------------------------------------------------------------------
+
+Network = Callable[..., Sequence[mx.array]]
+
+
+def trained_vqgan(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstruction]:
+    """`model.forward` by way of MLX: gradients reach the weights of `model`, on whatever device they are."""
+    twin = vqgan_mlx.PixelVQGAN(model.config)
+
+    def differentiable(colours: mx.array, palette: mx.array) -> Sequence[mx.array]:
+        logits, made, _, commitment = twin(colours, palette)
+        return logits.transpose(0, 3, 1, 2), made.transpose(0, 3, 1, 2), commitment
+
+    def forward(colours: Tensor, palette: Tensor) -> Reconstruction:
+        weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
+        inputs = _mlx(colours.permute(0, 2, 3, 1)), _mlx(palette)
+        z = twin.encoder(inputs[0])
+        if isinstance(model.quantizer, VQ) and model.training:  # codes follow on torch, then MLX reads them
+            model.quantizer.follow(_torch(z).permute(0, 3, 1, 2))
+            weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
+        logits, made, commitment = _Passed.apply(twin, differentiable, inputs, model, *model.parameters())
+        return Reconstruction(logits, made, _torch(twin.quantizer(z)[1]).long().to(made.device), commitment)
+
+    return forward
+
+
+def trained_transformer(model: PixelTransformer) -> Callable[..., tuple[Tensor, Tensor]]:
+    """`model.forward` by way of MLX, likewise."""
+    twin = transformer_mlx.PixelTransformer(model.config)
+
+    def forward(palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = tuple(_mlx(one) for one in (palette, tokens, words, told))
+        twin.train(model.training)
+        return _Passed.apply(twin, twin, inputs, model, *model.parameters())
+
+    return forward
+
+
+class _Passed(torch.autograd.Function):
+    """Of a network on MLX, as torch sees it: a function of its weights."""
+
+    @staticmethod
+    def forward(ctx: Any, twin: nn.Module, network: Network, inputs: Any, model: torch.nn.Module, *weights: Tensor):
+        names = [name for name, _ in model.named_parameters()]
+        seed = int(torch.randint(2**31, ()))  # of dropout: a run seeds torch for each batch
+
+        def function(*given: mx.array) -> Sequence[mx.array]:
+            mx.random.seed(seed)
+            turned = [one.transpose(0, 2, 3, 1) if one.ndim == weights_mlx.CONVOLUTION else one for one in given]
+            twin.update(tree_unflatten(list(zip(names, turned, strict=True))))
+            return network(*inputs)
+
+        ctx.function, ctx.given, ctx.device = function, [_mlx(one) for one in weights], weights[0].device
+        return tuple(_torch(one).to(ctx.device) for one in function(*ctx.given))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor):
+        # MLX keeps nothing of the way forward, so it goes it again
+        _, gradients = mx.vjp(ctx.function, ctx.given, [_mlx(one.contiguous()) for one in cotangents])
+        return None, None, None, None, *(_torch(one).to(ctx.device) for one in gradients)
+
+
 def _mlx(tensor: Tensor) -> mx.array:
-    return mx.array(tensor.cpu().numpy())
+    return mx.array(tensor.detach().cpu().numpy())
 
 
 def _torch(array: mx.array) -> Tensor:

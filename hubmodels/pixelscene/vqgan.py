@@ -173,11 +173,10 @@ class VQ(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z (B, D, h, w) -> codes of unit length, tokens (B, h, w), how far z is off."""
+        if self.training:
+            self.follow(z)
         z = F.normalize(z, dim=1)
         flat = z.permute(0, 2, 3, 1).flatten(0, 2)
-        if self.training:
-            with torch.no_grad():
-                self._follow(flat.detach().float())
         tokens = self._nearest(flat.detach()).view(z.shape[0], *z.shape[2:])
         codes = self.codes_of(tokens).to(z.dtype)
         return straight_through(codes, z), tokens, F.mse_loss(z, codes)
@@ -189,7 +188,10 @@ class VQ(nn.Module):
     def _nearest(self, flat: Tensor) -> Tensor:
         return (flat.float() @ self.codebook.T).argmax(1)  # of unit length: the nearest is the most alike
 
-    def _follow(self, flat: Tensor) -> None:
+    @torch.no_grad()
+    def follow(self, z: Tensor) -> None:
+        """Moves the codes towards what is encoded (B, D, h, w)."""
+        flat = F.normalize(z.float(), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
         if not self.placed:
             self._place(flat)
         hits = F.one_hot(self._nearest(flat), len(self.codebook)).float()

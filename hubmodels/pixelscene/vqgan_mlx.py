@@ -76,7 +76,7 @@ class FSQ(nn.Module):
 
 
 class VQ(nn.Module):
-    """Codes are read here; they are placed and moved by torch's `VQ`."""
+    """Codes are read here; they are placed and moved by torch's `VQ`, in training too."""
 
     def __init__(self, config: PixelVQGANConfig) -> None:
         super().__init__()

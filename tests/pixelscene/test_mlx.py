@@ -1,5 +1,6 @@
 """The twin on MLX: one file for both, and the same answers."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from test_transformer import CAPTIONS, SIZE, network, sequence
 from test_vqgan import TINY, palettes, pictures
 
-from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
+from hubmodels.pixelscene import transformer_mlx, twins, vqgan_mlx, weights_mlx
 from hubmodels.pixelscene.text import numbered
+from hubmodels.pixelscene.transformer import PixelTransformer
 from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
 
 
@@ -70,24 +72,60 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
         weights_mlx.load(twin, tmp_path / "odd.safetensors")
 
 
-def test_gradients_pass_the_quantizer(tmp_path: Path) -> None:
-    """As torch's do, through the rounding."""
-    import mlx.nn as nn
+def same_gradients(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    for (name, ours), theirs in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None, name
+        atol = 1e-6 + 1e-3 * float(ours.grad.abs().max())
+        np.testing.assert_allclose(theirs.grad, ours.grad, atol=atol, err_msg=name)
 
-    model, twin = pair(tmp_path, {})
+
+@pytest.mark.parametrize("change", [{}, {"quantizer": "vq"}, {"head": "nearest"}])
+def test_training_on_mlx_has_the_gradients_and_codes_of_torch(tmp_path: Path, change: dict[str, Any]) -> None:
+    model, _ = pair(tmp_path, change)
+    model.train()
+    other = copy.deepcopy(model)
     indices, palette = pictures(), palettes("ega", "c64")
-    ours = model.train()(coloured(indices, palette), palette)
-    ours.colours.square().mean().backward()
-    theirs = mx.array(indices.numpy()), mx.array(palette.numpy())
+    colours = coloured(indices, palette)
+    for net, forward in ((model, model), (other, twins.trained_vqgan(other))):
+        torch.manual_seed(3)
+        for _ in range(2):  # the second time codes have moved
+            made = forward(colours, palette)
+        (1e-4 * made.logits.square().mean() + made.colours.square().mean() + made.commitment).backward()
+        assert net.encoder.enter.weight.grad.abs().max() > 0, "the rounding lets them pass"
+    same_gradients(model, other)
+    for (name, ours), theirs in zip(model.named_buffers(), other.buffers(), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-5, err_msg=name)
 
-    def loss(network: vqgan_mlx.PixelVQGAN) -> mx.array:
-        return (network(vqgan_mlx.coloured(*theirs), theirs[1])[1] ** 2).mean()
 
-    _, gradients = nn.value_and_grad(twin, loss)(twin)
-    expected = dict(model.named_parameters())["encoder.enter.weight"].grad
-    assert expected is not None and expected.abs().max() > 0
-    found = np.array(gradients["encoder"]["enter"]["weight"]).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=1e-3)
+@pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
+def test_training_the_transformer_on_mlx_likewise(order: str) -> None:
+    model = network(order)
+    other = copy.deepcopy(model)
+    for forward in (model, twins.trained_transformer(other)):
+        colours, picture = forward(*sequence(), *numbered(CAPTIONS, model.config))
+        (colours.square().mean() + picture.square().mean()).backward()
+    same_gradients(model, other)
+
+
+def test_dropout_on_mlx_is_that_of_the_seed_on_both_ways() -> None:
+    """Backward goes the way forward again: with other chance, the gradient would be of another function."""
+    model = PixelTransformer(replace(network("masked").config, dropout=0.5)).train()
+    forward = twins.trained_transformer(model)
+    said = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        said.append(forward(*sequence(), *numbered(CAPTIONS, model.config))[1])
+    assert torch.equal(said[0], said[1]) and not torch.equal(said[0], said[2])
+    direction = torch.randn_like(model.leave_token.weight)
+    slope = (torch.autograd.grad(said[0].square().mean(), model.leave_token.weight)[0] * direction).sum()
+    ends = []
+    for step in (1e-3, -1e-3):
+        with torch.no_grad():
+            model.leave_token.weight += step * direction
+            torch.manual_seed(1)
+            ends.append(forward(*sequence(), *numbered(CAPTIONS, model.config))[1].double().square().mean())
+            model.leave_token.weight -= step * direction
+    assert float(slope) == pytest.approx(float(ends[0] - ends[1]) / 2e-3, rel=0.02)
 
 
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])

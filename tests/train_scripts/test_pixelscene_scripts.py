@@ -119,6 +119,31 @@ def test_both_scripts_make_a_pair_that_draws(data: Path, tokenizer: Path, tmp_pa
     assert len(list(tmp_path.glob("tokens-*.safetensors"))) == 2, "made once"
 
 
+@pytest.mark.parametrize("script", ["vqgan", "prior"])
+def test_on_mlx_a_script_learns_what_it_learns_on_torch(
+    data: Path, tokenizer: Path, tmp_path: Path, script: str
+) -> None:
+    """With the discriminator, which is torch's."""
+    this = module(VQGAN if script == "vqgan" else PRIOR)
+    if script == "vqgan":
+        plain = this.Config(data=(str(data),), size=64, workers=0, gan=this.Gan(weight=0.5, start=1, channels=8))
+        shape = replace(plain.model, channels=8, growth="1,1,1,1", blocks=1, levels="4,3,2")
+        terms = "expected", "colour", "contrast"
+    else:
+        plain = this.Config(vqgan=str(tokenizer), data=(str(data),))
+        shape = replace(plain.model, width=32, layers=1, heads=2, feedforward=32, colours=8, dropout=0.0)
+        terms = "colours", "picture"
+    plain = replace(plain, model=shape, evaluate_every=3, evaluate_on=2)
+    lines = []
+    for backend in ("torch", "mlx"):
+        out = tmp_path / backend
+        run = replace(plain.run, out=str(out), steps=3, batch_size=2, log_every=1, threads=1, trackers=())
+        this.main(replace(plain, backend=backend, run=run))
+        lines.append([{name: line[name] for name in terms} for line in log(out)])
+    assert lines[1][0] == pytest.approx(lines[0][0], rel=5e-3)
+    assert lines[1][2] == pytest.approx(lines[0][2], rel=0.1), "a number that is rounded the other way moves all"
+
+
 # --- what is learned ---------------------------------------------------------------------------------------------
 
 
