@@ -32,7 +32,8 @@ from hubmodels.pixelscene.losses import (
     log_shares,
     palette_cross_entropy,
 )
-from hubmodels.pixelscene.report import Picture, quick, rebuilt
+from hubmodels.pixelscene.report import quick, rebuilt
+from hubmodels.pixelscene.scene import Picture
 from hubmodels.pixelscene.shape import PixelVQGANConfig
 from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, coloured
 from hubmodels.training import Run, RunConfig, resumed, schedules
@@ -115,7 +116,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    crops = Crops(opened(config.data, "train"), config.size)
+    crops = Crops(opened(config.data, "train"), config.size, config.model.stride)
     unseen, split = held_back(config.data, config.evaluate_on)
     pictures = [read(unseen[row]) for row in range(len(unseen))]
     run = Run(config.run, config)

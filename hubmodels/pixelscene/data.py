@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from hubmodels.images import save
 from hubmodels.pixelscene.palettes import oklab, reduced
-from hubmodels.pixelscene.report import cropped
 from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.text import encoded
 from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, token_colours
@@ -85,18 +84,26 @@ def read(row: dict[str, Any]) -> tuple[Array, Array]:
     return np.asarray(image, np.uint8), np.array(row["palette"], np.uint8)
 
 
+def cropped(indices: Array, stride: int) -> Array:
+    """The middle of a picture (H, W), as much of it as the stride divides."""
+    rows, columns = ((side % stride, side - side % stride) for side in indices.shape)
+    top, left = rows[0] // 2, columns[0] // 2
+    return indices[top : top + rows[1], left : left + columns[1]]
+
+
 class Crops(Dataset):
     """Squares out of pictures, with their palettes; where, and what is done to them, is drawn from torch's generator,
     which a run seeds for each batch."""
 
-    def __init__(self, table: Table, size: int, varied: bool = True) -> None:
+    def __init__(self, table: Table, size: int, stride: int, varied: bool = True) -> None:
         """
         Args:
             table: of `opened`.
             size: side of a crop; pictures that are smaller are an error.
-            varied: whether some are mirrored, turned in hue or brought to fewer colours.
+            stride: they begin at its multiples, as tokens do: a dither lies in each token as it does in whole pictures.
+            varied: whether some are turned in hue or brought to fewer colours.
         """
-        self.table, self.size, self.varied = table, size, varied
+        self.table, self.size, self.stride, self.varied = table, size, stride, varied
 
     def __len__(self) -> int:
         return len(self.table) * max(1, -(-LEAST // len(self.table)))
@@ -106,16 +113,15 @@ class Crops(Dataset):
         indices, palette = read(row)
         if min(indices.shape) < self.size:
             raise ValueError(f"the picture of {row['caption']!r} is smaller than a crop of {self.size}")
-        down, across = (int(torch.randint(side - self.size + 1, ())) for side in indices.shape)
+        steps = ((side - self.size) // self.stride + 1 for side in indices.shape)
+        down, across = (self.stride * int(torch.randint(count, ())) for count in steps)
         crop = indices[down : down + self.size, across : across + self.size]
-        few = self.varied and torch.rand(()) < 0.25
+        few = self.varied and torch.rand(()) < 0.2
         most = FEWER[int(torch.randint(len(FEWER), ()))] if few else SHOWN
         if len(np.unique(crop)) > most:
             crop, palette = reduced(crop, palette, most)
         crop, colours = shown(crop, palette)
-        if self.varied and torch.rand(()) < 0.5:
-            crop = crop.flip(-1)
-        if self.varied and torch.rand(()) < 0.25:
+        if self.varied and torch.rand(()) < 0.1:
             colours = turned(colours)
         return {"indices": crop, "palette": colours}
 

@@ -35,6 +35,13 @@ def dither(picture: Array) -> float:
     return float(np.abs(checker).mean() / 2)
 
 
+def seam(picture: Array) -> float:
+    """Step from the last column to the first by the mean step between neighbours in a row: about 1 where it tiles."""
+    lab = oklab(picture)
+    across, inside = np.abs(lab[:, 0] - lab[:, -1]).mean(), np.abs(np.diff(lab, axis=1)).mean()
+    return float(across / max(inside, 1e-6))
+
+
 def perplexity(tokens: Array, size: int) -> tuple[float, float]:
     """How many codes are used as if evenly, and the share of all that are used at all."""
     counts = np.bincount(tokens.ravel(), minlength=size)

@@ -1,8 +1,8 @@
 """An index picture to a few hundred tokens and back, always in exactly the palette that it is given.
 
-    colours (B, 3, H, W) --Encoder--> (B, D, h, w) --quantizer--> codes, tokens (B, h, w)
-    codes --Decoder--> a colour and a feature for each pixel
-    both, and the palette (B, K, 3) --Pointer--> logits (B, K, H, W): which colour of the palette
+    colours (B, 3, H, W), palette (B, K, 3) --Encoder--> (B, D, h, w) --quantizer--> codes, tokens (B, h, w)
+    codes, palette --Decoder--> a colour and a feature for each pixel
+    both, palette --Pointer--> logits (B, K, H, W): which colour of the palette
 
 B batch, K colours of a palette, D numbers of a code; h, w are H, W by the stride. Colours are OKLab (see `palettes`),
 whose distances are about what the eye sees. Tokens are whole numbers below `codebook_size`.
@@ -60,8 +60,8 @@ class PixelVQGAN(
             palette: (B, K, 3) OKLab.
         """
         self._check(colours.shape[-2:])
-        codes, tokens, commitment = self.quantizer(self.encoder(colours))
-        logits, made = self.pointer(self.decoder(codes), palette)
+        codes, tokens, commitment = self.quantizer(self.encoder(colours, palette))
+        logits, made = self.pointer(self.decoder(codes, palette), palette)
         return Reconstruction(logits, made, tokens, commitment)
 
     @torch.inference_mode()
@@ -74,7 +74,7 @@ class PixelVQGAN(
         self._check(indices.shape[-2:])
         if indices.numel() and int(indices.max()) >= palette.shape[1]:
             raise ValueError(f"index {int(indices.max())} is beyond a palette of {palette.shape[1]} colours")
-        return self.quantizer(self.encoder(coloured(indices, palette)))[1]
+        return self.quantizer(self.encoder(coloured(indices, palette), palette))[1]
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, palette: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class PixelVQGAN(
         """
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.codebook_size:
             raise ValueError(f"tokens must be from 0 to {self.config.codebook_size - 1}")
-        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
+        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens), palette), palette)
         return logits.argmax(1).to(torch.uint8)
 
     def _check(self, size: torch.Size) -> None:
@@ -222,6 +222,12 @@ class VQ(nn.Module):
 # --- convolutions -------------------------------------------------------------------------------------------------
 
 
+COLOUR_SCALE = 4.0
+"""Of OKLab's a and b, which are that much smaller than its lightness."""
+SILU_POWER = 0.36
+"""Mean square of silu(x) for x of unit variance."""
+
+
 class Block(nn.Module):
     """x + what two convolutions make of it."""
 
@@ -237,6 +243,39 @@ class Block(nn.Module):
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
+class Look(nn.Module):
+    """x + what each place sees of the palette: attention over its colours, which are a set.
+
+    So a code need not say a colour, only which of those that are there.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.query, self.leave = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+        self.colour = nn.Linear(3, channels)
+        with torch.no_grad():
+            self.colour.weight *= torch.tensor([1, COLOUR_SCALE, COLOUR_SCALE])
+        self.key, self.value = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor, palette: Tensor) -> Tensor:
+        seen = F.gelu(self.colour(palette))
+        query = self._split(self.query(self.norm(x)).flatten(2).transpose(1, 2))
+        key, value = self._split(self.key(seen)), self._split(self.value(seen))
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=distinct(palette)[:, None, None])
+        return x + self.leave(out.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:]))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (GROUPS, -1)).transpose(1, 2)
+
+
+def distinct(palette: Tensor) -> Tensor:
+    """(B, K): whether each colour of a palette (B, K, 3) is the first of all that equal it."""
+    same = (palette[:, :, None] == palette[:, None]).all(-1)
+    return ~same.tril(-1).any(2)
+
+
 class Encoder(nn.Module):
     def __init__(self, config: PixelVQGANConfig, width: int) -> None:
         super().__init__()
@@ -247,14 +286,20 @@ class Encoder(nn.Module):
         )
         # at full size no blocks: there they cost most, and two colours of a dither are told apart by the first
         self.blocks = nn.ModuleList(Block(channels) for channels in widths[1:] for _ in range(config.blocks))
+        self.look = Look(widths[-1]) if config.head == "pointer" else None
         self.norm = nn.GroupNorm(GROUPS, widths[-1])
         self.leave = nn.Conv2d(widths[-1], width, 1)
+        with torch.no_grad():
+            self.enter.weight[:, 1:] *= COLOUR_SCALE
+        nn.init.normal_(self.leave.weight, std=(SILU_POWER * widths[-1]) ** -0.5)  # of unit variance: all levels in use
 
-    def forward(self, colours: Tensor) -> Tensor:
+    def forward(self, colours: Tensor, palette: Tensor) -> Tensor:
         x = self.enter(colours)
         each = len(self.blocks) // len(self.down)
         for number, down in enumerate(self.down):
             x = down(F.silu(x))
+            if self.look is not None and number == len(self.down) - 1:
+                x = self.look(x, palette)
             for block in self.blocks[number * each : (number + 1) * each]:
                 x = block(x)
         return self.leave(F.silu(self.norm(x)))
@@ -267,6 +312,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = config.widths[::-1]
         self.enter = nn.Conv2d(width, widths[0], 3, padding=1)
+        self.look = Look(widths[0]) if config.head == "pointer" else None
         self.blocks = nn.ModuleList(Block(channels) for channels in widths[:-1] for _ in range(config.blocks))
         self.up = nn.ModuleList(
             nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
@@ -275,8 +321,9 @@ class Decoder(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, widths[-1])
         self.leave = nn.Conv2d(widths[-1], 3 + config.features, 3, padding=1)
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, palette: Tensor) -> Tensor:
         x = self.enter(codes)
+        x = x if self.look is None else self.look(x, palette)
         each = len(self.blocks) // len(self.up)
         for number, up in enumerate(self.up):
             for block in self.blocks[number * each : (number + 1) * each]:
