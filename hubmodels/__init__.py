@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from hubmodels.neuropbr.material import example_photos, make_material
     from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
     from hubmodels.neuropbr.predict import outlined, read_photo
+    from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
+    from hubmodels.pixelscene.transformer import PixelTransformer
+    from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 __version__: str
 
@@ -21,6 +24,10 @@ _HOMES = {
     "HubModel": "hubmodels.hub",
     "NeuroPBR": "hubmodels.neuropbr.model",
     "NeuroPBRConfig": "hubmodels.neuropbr.model",
+    "PixelTransformer": "hubmodels.pixelscene.transformer",
+    "PixelTransformerConfig": "hubmodels.pixelscene.shape",
+    "PixelVQGAN": "hubmodels.pixelscene.vqgan",
+    "PixelVQGANConfig": "hubmodels.pixelscene.shape",
     "example_photos": "hubmodels.neuropbr.material",
     "make_material": "hubmodels.neuropbr.material",
     "outlined": "hubmodels.neuropbr.predict",
@@ -33,6 +40,10 @@ __all__ = [
     "HubModel",
     "NeuroPBR",
     "NeuroPBRConfig",
+    "PixelTransformer",
+    "PixelTransformerConfig",
+    "PixelVQGAN",
+    "PixelVQGANConfig",
     "example_photos",
     "make_material",
     "outlined",

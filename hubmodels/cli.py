@@ -63,11 +63,14 @@ def draw(
 
 @app.command(name="eval")
 def evaluate(
-    system: Positional[Literal["distill", "neuropbr"]],
+    system: Positional[Literal["distill", "neuropbr", "pixelscene"]],
     weights: str = "",
     report: Path = Path("report.json"),
     run: str = "",
     data: str = "",
+    real: str = "",
+    vqgan: str = "",
+    vqgan_run: str = "",
     rows: int | None = None,
     seed: int = 1,
     size: int | None = None,
@@ -77,6 +80,7 @@ def evaluate(
 
         hubmodels eval distill --weights weights/distill --report runs/distill/report.json
         hubmodels eval neuropbr --weights weights/neuropbr --report runs/neuropbr/report.json --data data/pbr-real
+        hubmodels eval pixelscene --report runs/pixelscene/report.json --data data/vga --real data/vga-games
 
     Writes the report as JSON and pictures next to it.
 
@@ -86,8 +90,13 @@ def evaluate(
         report: JSON to write.
         run: Folder of the training run that made the weights, to say in the card how it went.
         data: Folder or Hub id of a data set, whose test splits are used in full. distill: one of `scenes`, instead of
-            scenes rendered on the fly. neuropbr: one of real materials, beside those made up on the fly.
-        rows: What is made on the fly: scenes of each split for distill, 1000 if left out; materials for neuropbr, 64.
+            scenes rendered on the fly. neuropbr: one of real materials, beside those made up on the fly. pixelscene:
+            the painted pictures of training, which a judge learns on; data/vga if left out.
+        real: Of pixelscene: the pictures of games of training.
+        vqgan: Of pixelscene: its tokenizer; the released one if left out.
+        vqgan_run: Of pixelscene: folder of the tokenizer's training run, likewise.
+        rows: What is made on the fly: scenes of each split for distill, 1000 if left out; materials for neuropbr, 64;
+            pictures that pixelscene draws, 128.
         seed: Of what is made on the fly.
         size: Texels a side of the maps of neuropbr, 256 if left out. Pictures of distill have the size of its network.
         card: Also rewrite the README.md in the weights' folder, and lay its pictures there.
@@ -100,7 +109,11 @@ def evaluate(
 
     if rows is not None and rows < 1:
         raise ValueError("--rows must be at least 1")
-    source = weights or released(system)
+    if size is not None and system != "neuropbr":
+        raise ValueError(f"--size is for neuropbr: pictures of {system} have the size of its network")
+    if system != "pixelscene" and (real or vqgan or vqgan_run):
+        raise ValueError("--real, --vqgan and --vqgan-run are for pixelscene")
+    source = weights or released(system, "PRIOR" if system == "pixelscene" else "MODEL")
 
     def progress(steps: Iterable, what: str) -> Iterable:
         return tqdm(steps, what)
@@ -109,26 +122,41 @@ def evaluate(
         from hubmodels import DistilledRenderer
         from hubmodels.distill import report as measured
 
-        if size is not None:
-            raise ValueError("--size is for neuropbr: pictures of distill have the size of its network")
         training = measured.history(Path(run)) if run else ""
         model = DistilledRenderer.from_pretrained(source)
         scenes = measured.scenes_of(data) if data else measured.rendered(rows or 1000, seed)
         result = measured.report(model, scenes, seed, progress)
         files = measured.publish(model, result, scenes["test"], report)
-    else:
+        cards = {source: (model, measured.card(result, training))}
+    elif system == "neuropbr":
+        from hubmodels import NeuroPBR
         from hubmodels.neuropbr import report as measured
-        from hubmodels.neuropbr.model import NeuroPBR
 
         training = measured.history(Path(run)) if run else ""
         model = NeuroPBR.from_pretrained(source)
         groups = measured.groups(data, rows or measured.ROWS, seed, measured.SIZE if size is None else size)
         result = measured.report(model, groups, seed, progress)
         files = measured.publish(model, result, groups, report)
-    if card:
-        model.card = measured.card(result, training)
-        model.save_card(source)
-        files += [Path(shutil.copy(path, source)) for path in files if path.suffix == ".png"]
+        cards = {source: (model, measured.card(result, training))}
+    else:
+        from hubmodels import PixelTransformer, PixelVQGAN
+        from hubmodels.pixelscene import report as measured
+        from hubmodels.pixelscene import scene as scenes
+
+        tokenizer = vqgan or released("pixelscene-vqgan", "VQGAN")
+        steps = ((vqgan_run, "crops of pictures"), (run, "pictures as tokens"))
+        training = [measured.history(Path(folder), what) if folder else "" for folder, what in steps]
+        sets = measured.data_of(data or "data/vga", real)
+        pair, twin = (scenes.loaded(tokenizer, source, backend) for backend in ("torch", "mlx"))
+        result, made = measured.report(pair, twin, sets, rows or measured.ROWS, seed, progress)
+        files = measured.publish(pair, result, made, sets, report)
+        both = (PixelVQGAN.from_pretrained(tokenizer), PixelTransformer.from_pretrained(source))
+        said = measured.cards(result, pair, training, measured.notices(sets.train))
+        cards = dict(zip((tokenizer, source), zip(both, said, strict=True), strict=True))
+    for folder, (network, words) in cards.items() if card else ():
+        network.card = words
+        network.save_card(folder)
+        files += [Path(shutil.copy(path, folder)) for path in files if path.suffix == ".png" and path.name in words]
     print("\n".join(f"wrote {path}" for path in files))
     print(measured.table(result))
 

@@ -1,12 +1,12 @@
 """What every public model promises, whatever it draws. To add one: a line in MODELS.
 
-An example is a tiny network and the arguments of its `forward`, which returns tensors, or tuples or
-mappings of them.
+An example is a tiny network and the arguments of its `forward`, which returns tensors, or tuples,
+mappings or dataclasses of them.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from torch import Tensor
 from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig, tokenize
 from hubmodels.hub import HubError, HubModel
 from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
+from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig, PixelVQGANConfig
+from hubmodels.pixelscene.transformer import PixelTransformer
+from hubmodels.pixelscene.vqgan import PixelVQGAN
 from hubmodels.scenes import caption, parse, place
 
 Example = tuple[HubModel, tuple[Any, ...]]
@@ -41,7 +44,18 @@ def neuropbr() -> Example:
     return NeuroPBR(config), (torch.rand(1, 2, 3, 32, 32), None, None, None, None, True)  # and where light comes from
 
 
-MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer, neuropbr]
+def pixel_vqgan() -> Example:
+    config = PixelVQGANConfig(channels=8, growth="1,1,1,1", blocks=1, levels="4,3,2", features=4)
+    return PixelVQGAN(config), (torch.rand(1, 3, 16, 24), torch.rand(1, 5, 3))
+
+
+def pixel_transformer() -> Example:
+    config = PixelTransformerConfig(width=32, layers=1, heads=2, feedforward=32, colours=4, vocabulary="a b castle")
+    asked = torch.tensor([[0, 1, 5, COLOURS]]), torch.tensor([[[1, 2, 3], [4, 1000, 6]]])
+    return PixelTransformer(config), (*asked, torch.tensor([[0, 2]]), torch.tensor([[True, False]]))
+
+
+MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer, neuropbr, pixel_vqgan, pixel_transformer]
 
 
 @pytest.fixture(params=MODELS, ids=lambda function: function.__name__)
@@ -53,6 +67,8 @@ def example(request: pytest.FixtureRequest) -> Example:
 def tensors(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
+    if is_dataclass(output):
+        output = vars(output)
     values = output.values() if isinstance(output, Mapping) else output
     return [tensor for value in values for tensor in tensors(value)]
 
@@ -103,7 +119,8 @@ def test_every_parameter_learns(example: Example) -> None:
     model.train()
     for parameter in model.parameters():  # layers that start at zero stop all gradients before them
         parameter.data += 0.1 * torch.randn_like(parameter)
-    loss = torch.stack([(out * torch.randn_like(out)).sum() for out in tensors(model(*inputs))]).sum()
+    outputs = [out for out in tensors(model(*inputs)) if out.requires_grad]  # not the tokens of a tokenizer
+    loss = torch.stack([(out * torch.randn_like(out)).sum() for out in outputs]).sum()
     loss.backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not idle

@@ -32,7 +32,7 @@ from hubmodels.pixelscene.losses import (
     log_shares,
     palette_cross_entropy,
 )
-from hubmodels.pixelscene.report import quick, rebuilt
+from hubmodels.pixelscene.report import pair_of, quick
 from hubmodels.pixelscene.scene import Picture
 from hubmodels.pixelscene.shape import PixelVQGANConfig
 from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, coloured
@@ -198,10 +198,7 @@ def as_seen(shares: Tensor, palette: Tensor) -> Tensor:
 
 def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:
     """(3, H, W) in [0, 1]: each picture beside what came back of it."""
-    cells = []
-    for picture in pictures:
-        true, made, _ = rebuilt(network, picture)
-        cells += [(true, picture[1]), (made, picture[1])]
+    cells = [cell for picture in pictures for cell in pair_of(network, picture)]
     return to_unit(from_pil(contact_sheet(cells, ["true", "made"] * len(pictures), 4)))
 
 

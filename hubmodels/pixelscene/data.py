@@ -31,7 +31,7 @@ from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, toke
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Batch = dict[str, Tensor]
-COLUMNS = ("image", "palette", "caption", "place", "time", "weather", "objects", "source")
+COLUMNS = ("image", "palette", "caption", "place", "time", "weather", "objects", "source", "license")
 LEAST = 1024
 """Crops of an epoch: few pictures are cropped several times, so that they make batches of any size."""
 FEWER = (64, 32, 16)

@@ -28,7 +28,7 @@ SEEN = 100, 160
 """Rows and columns: half a picture's."""
 WIDTHS = 16, 48, 96, 160
 KINDS = "place", "time", "weather"
-EPOCHS, BATCH, LR = 10, 32, 2e-3
+EPOCHS, BATCH, LR = 6, 32, 2e-3
 NEVER_RARER = 8.0
 """By how much at most a thing counts more where it is than where it is not."""
 

@@ -271,12 +271,12 @@ def _to_levels(linear: Array) -> Array:
 
 
 def shades() -> Array:
-    """(COLOURS, 3) uint8 sRGB: evenly spaced in OKLab, 1/32 apart, from dark to light; all that a screen can show."""
+    """(COLOURS, 3) uint8 sRGB: colours of a VGA card, about evenly spaced in OKLab, 1/32 apart, from dark to light."""
     steps = np.arange(-SHADES // 2, SHADES // 2 + 1)
     lab = np.stack(np.meshgrid(np.arange(SHADES + 1), steps, steps, indexing="ij"), -1).reshape(-1, 3) / SHADES
     linear = _to_linear(lab)
     shown = (np.maximum(-linear, linear - 1) <= 1e-3).all(1)
-    found = np.unique(_to_levels(linear[shown]), axis=0)  # the darkest are one and the same black
+    found = np.unique(six_bits(_to_levels(linear[shown])), axis=0)  # several of the darkest are one and the same
     return found[oklab(found)[:, 0].argsort()]
 
 

@@ -3,13 +3,15 @@
     rebuilt, quick -> how well the tokenizer keeps a picture      report(pair, data) -> plain JSON      card -> Markdown
 
 `painted` pictures are procedural ones, whose captions say exactly what is there, so that a judge can tell how much of
-it is drawn; `real` ones are of games. References stand beside: painted pictures themselves, drawn ones for the captions of
-others, training pictures as the tokenizer gives them back.
+it is drawn; `real` ones are of games. References stand beside: painted pictures themselves, drawn ones for the captions
+of others, training pictures as the tokenizer gives them back.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,15 +19,19 @@ from datasets import Dataset as Table
 from numpy import ndarray as Array
 from PIL import Image
 
+from hubmodels import hub
+from hubmodels.images import save_png
 from hubmodels.pixelscene import judge, measures, scene
 from hubmodels.pixelscene.data import cropped, opened, read
-from hubmodels.pixelscene.files import png
+from hubmodels.pixelscene.files import contact_sheet, png
 from hubmodels.pixelscene.judge import Progress
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.scene import Pair, Picture
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
+Drawn = tuple[str, Picture, Picture]
+"""A caption, what is drawn for it, and the training picture that is nearest to that."""
 ROWS = 128
 """Captions that are drawn, if nothing else is said."""
 AT_ONCE = 8
@@ -34,6 +40,7 @@ COARSE = 8
 TILED, TWINS = 8, 2
 """Pictures that are made to tile, and that are drawn by both libraries."""
 SHOWN = 24
+SHARES = "delta_e", "edges", "dither"
 NEVER_SEEN = "near copies of training pictures"
 
 
@@ -145,16 +152,20 @@ def nearest(pictures: list[Picture], known: Array) -> tuple[Array, Array]:
     return np.array(apart), np.array(which)
 
 
-def report(pair: Pair, vqgan: PixelVQGAN, twin: Pair | None, data: Data, rows: int, seed: int, progress: Progress):
+def report(
+    pair: Pair, twin: Pair | None, data: Data, rows: int, seed: int, progress: Progress
+) -> tuple[dict, list[Drawn]]:
     """Measure everything.
 
     Args:
-        twin: the same networks on the other library, or None.
+        pair: both networks on torch.
+        twin: both on MLX, or None.
         rows: captions that are drawn, of the painted test pictures.
 
     Returns:
-        Plain JSON, and the pictures to look at: drawn ones, and each with the training picture that is nearest.
+        Plain JSON, and what is drawn.
     """
+    vqgan = tokenizer_of(pair)
     count = min(rows, len(data.painted))
     test = [data.painted[row] for row in range(count)]
     captions, painted = [row["caption"] for row in test], [read(row) for row in test]
@@ -185,6 +196,12 @@ def report(pair: Pair, vqgan: PixelVQGAN, twin: Pair | None, data: Data, rows: i
         "twin": compared_twin(pair, twin, captions[:TWINS], seed) if twin else None,
     }
     return result | {"targets": targets(result)}, list(zip(captions, made, near, strict=True))
+
+
+def tokenizer_of(pair: Pair) -> PixelVQGAN:
+    """That of a pair on torch."""
+    assert isinstance(pair.tokenizer, PixelVQGAN), "a report is of the networks on torch"
+    return pair.tokenizer
 
 
 def procedural(table: Table) -> Table:
@@ -253,3 +270,148 @@ def targets(result: dict) -> list[dict]:
     near = result["memory"]["near_copies"]
     lines.append((NEVER_SEEN, "0", str(near), near == 0))
     return [dict(zip(("target", "wanted", "got", "met"), line, strict=True)) for line in lines]
+
+
+# --- for people ---------------------------------------------------------------------------------------------------
+
+
+def table(result: dict) -> str:
+    """The headline scores as Markdown, then the targets."""
+    names = ("PSNR", "exact pixels", "ΔE", "edges", "dither", "codes in use", "perplexity")
+    lines = ["| rebuilt | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for group, one in result["tokenizer"].items():
+        shown = f"{one['psnr']:.1f} dB", f"{one['index_accuracy']:.1%}", *(f"{one[name]:.2f}" for name in SHARES)
+        lines.append(f"| {group} | {' | '.join(shown)} | {one['usage']:.0%} | {one['perplexity']:.0f} |")
+    kinds = [*result["agreement"]["drawn"]]
+    lines += ["", "| captions and pictures agree | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    for who, one in result["agreement"].items():
+        lines.append(f"| {who} | " + " | ".join(f"{one[kind]:.1%}" if kind in one else "-" for kind in kinds) + " |")
+    lines += ["", "| target | wanted | got | |", "|---|---|---|---|"]
+    for one in result["targets"]:
+        lines.append(f"| {one['target']} | {one['wanted']} | {one['got']} | {'met' if one['met'] else 'missed'} |")
+    return "\n".join(lines)
+
+
+TOKENIZER_CARD = """\
+## What it does
+
+An index picture goes in with its palette, and comes out as one token for {stride} x {stride} pixels; tokens and any
+palette make a picture again, always of exactly the palette's colours. {millions:.2f} M parameters.
+
+```python
+tokens = model.encode(indices, palette)   # (B, H, W) and (B, K, 3) OKLab -> (B, H / {stride}, W / {stride})
+indices = model.decode(tokens, palette)
+```
+
+![Pictures of the test splits, each beside what comes back of it](rebuilt.png)
+
+"""
+
+TRANSFORMER_CARD = """\
+## What it does
+
+Words go in; a palette of {colours} colours and the tokens of a picture come out, which a `PixelVQGAN` makes pixels of.
+It also repaints a part, goes on beyond an edge, varies and tiles. {millions:.2f} M parameters.
+
+    hubmodels scene "A spooky mansion on a cliff at night" -o mansion.png -n 4 --seed 3
+
+![Pictures drawn for captions of the test split](drawn.png)
+
+"""
+
+MEASURED = """\
+## Measured
+
+On {pictures} painted pictures and their captions, and on pictures of games, which training never had; with both
+networks, `PixelVQGAN` and `PixelTransformer`.
+
+{table}
+
+- **rebuilt**: a picture through the tokenizer and back. ΔE is 100 times the mean distance in OKLab. `edges` and
+  `dither` are steps between neighbours and answers to a checker, as shares of the true picture's.
+- **agreement**: what a judge sees that the caption says. The judge is a network of its own that learned on training
+  pictures; `painted` are the true pictures, so this is how well it sees; `shuffled` are drawn pictures with the
+  caption of another. `things` counts in equal parts those that are named and those that the place never has.
+- **memory**: mean ΔE of squares of {coarse} pixels to the nearest training picture, as it is or mirrored: {least:.1f}
+  at least and {median:.1f} in the median for drawn pictures, {fresh_least:.1f} and {fresh_median:.1f} for painted ones
+  that are new. What the tokenizer gives back of a training picture is within {copy:.1f}: that would be a copy.
+- **seam**: the step from the right edge to the left by those inside is {tiled:.2f} after `--tile`, {plain:.2f} before.
+{twin}
+"""
+
+
+def cards(result: dict, pair: Pair, training: Sequence[str], notices: str) -> tuple[str, str]:
+    """What was measured, as Markdown for the cards of the tokenizer and of the transformer.
+
+    Args:
+        training: how the run of each went, or "".
+        notices: what the owners of pictures that it learned from ask to be said.
+    """
+    memory, seam, twin = result["memory"], result["seam"], result["twin"]
+    said = (
+        f"- **MLX**: of one seed, {twin['pixels']:.2%} of the pixels are those that torch draws."
+        if twin
+        else "- The networks on MLX were not measured here."
+    )
+    measured = MEASURED.format(
+        pictures=result["pictures"],
+        table=table(result),
+        coarse=COARSE,
+        least=memory["drawn"]["least"],
+        median=memory["drawn"]["median"],
+        fresh_least=memory["unseen"]["least"],
+        fresh_median=memory["unseen"]["median"],
+        copy=memory["copy"],
+        tiled=seam["tiled"],
+        plain=seam["plain"],
+        twin=said,
+    )
+    counts = result["parameters"]
+    tokenizer = TOKENIZER_CARD.format(stride=pair.tokenizer.config.stride, millions=counts["tokenizer"] / 1e6)
+    transformer = TRANSFORMER_CARD.format(
+        colours=pair.transformer.config.colours, millions=(counts["both"] - counts["tokenizer"]) / 1e6
+    )
+    ends = [f"{notices}\n\n{how}".strip() + "\n" for how in training]
+    return tokenizer + measured + ends[0], transformer + measured + ends[1]
+
+
+def notices(table: Table) -> str:
+    """Sources and licences of the pictures of a training split, as Markdown."""
+    rows = sorted({(source, license) for source, license in zip(table["source"][:], table["license"][:], strict=True)})
+    return "## Learned from\n\n" + "\n".join(f"- {source}: {license}" for source, license in rows)
+
+
+def history(run: Path, of: str) -> str:
+    """How a run went, for a card; see `hubmodels.hub.history`."""
+    return hub.history(run, of, "did best on validation pictures")
+
+
+def publish(pair: Pair, result: dict, made: list[Drawn], data: Data, path: Path) -> list[Path]:
+    """Write the report and, beside it, drawn.png, nearest.png and rebuilt.png.
+
+    Returns:
+        The files written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    some = made[:SHOWN]
+    sheets = {"drawn": contact_sheet([one for _, one, _ in some], [caption for caption, _, _ in some], 4)}
+    beside = [cell for _, one, other in some[: SHOWN // 2] for cell in (one, other)]
+    sheets["nearest"] = contact_sheet(beside, ["drawn", "nearest of training"] * (len(beside) // 2), 4)
+    tables = [data.painted] if data.real is None else [data.painted, data.real]
+    true = [
+        read(own[int(row)])
+        for own in tables
+        for row in np.linspace(0, len(own) - 1, min(SHOWN // 2 // len(tables), len(own)))
+    ]
+    cells = [cell for picture in true for cell in pair_of(tokenizer_of(pair), picture)]
+    sheets["rebuilt"] = contact_sheet(cells, ["true", "rebuilt"] * len(true), 4)
+    for name, sheet in sheets.items():
+        save_png(sheet, path.parent / f"{name}.png")
+    return [path, *(path.parent / f"{name}.png" for name in sheets)]
+
+
+def pair_of(vqgan: PixelVQGAN, picture: Picture) -> list[Picture]:
+    """A picture, cropped to what the stride divides, and what comes back of it."""
+    true, made, _ = rebuilt(vqgan, picture)
+    return [(true, picture[1]), (made, picture[1])]

@@ -6,7 +6,7 @@ from typing import Literal
 
 GROUPS = 8
 """Of the norms, which are over a picture and the channels of a group: batches of one are safe."""
-COLOURS = 1886
+COLOURS = 1824
 """Palette tokens: numbers of `palettes.shades`."""
 
 
