@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from hubmodels.pixelscene.data import read
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.procedural import SKIES_SAID
-from hubmodels.pixelscene.shape import GROUPS
 
 Progress = Callable[[Iterable, str], Iterable]
 SEEN = 100, 160
 """Rows and columns: half a picture's."""
 WIDTHS = 16, 48, 96, 160
+GROUPS = 8
 KINDS = "place", "time", "weather"
 EPOCHS, BATCH, LR = 6, 32, 2e-3
 NEVER_RARER = 8.0

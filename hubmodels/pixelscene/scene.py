@@ -214,7 +214,7 @@ def tile(pair: Pair, picture: Picture, caption: str, how: Sampling = PLAIN, prog
     seam = slice(half - SEAM // 2, half + SEAM // 2)
     tokens[:, :, seam] = -1
     _, made = _drawn(pair, [caption], tokens, palette, how, progress)
-    # with itself on both sides: norms then see what they would see of a wall of tiles, not only what is near the seam
+    # with itself on both sides: the decoder then sees around the seam what it would see of a wall of tiles
     wall = _decoded(pair, made[0].repeat(1, 3), palette)
     return np.roll(wall[:, columns * stride : 2 * columns * stride], -half * stride, 1), palette
 

@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-GROUPS = 8
-"""Of the norms, which are over a picture and the channels of a group: batches of one are safe."""
 COLOURS = 1824
 """Palette tokens: numbers of `palettes.shades`."""
 
@@ -37,8 +35,8 @@ class PixelVQGANConfig:
     def __post_init__(self) -> None:
         if self.stride not in (8, 16):
             raise ValueError(f"stride must be 8 or 16, got {self.stride}")
-        if self.channels % GROUPS or self.channels < GROUPS or min(self.blocks, self.features) < 1:
-            raise ValueError(f"channels must be a multiple of {GROUPS}, blocks and features at least 1")
+        if min(self.channels, self.blocks, self.features) < 1:
+            raise ValueError("channels, blocks and features must be at least 1")
         if min(whole_numbers(self.growth)) < 1 or len(whole_numbers(self.growth)) <= self.halvings:
             raise ValueError(f"growth needs {self.halvings + 1} numbers of at least 1, got {self.growth!r}")
         if min(whole_numbers(self.levels)) < 2 or min(self.codes, self.code_width) < 2:

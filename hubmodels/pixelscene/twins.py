@@ -77,7 +77,7 @@ def trained_vqgan(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstructio
     def forward(colours: Tensor, palette: Tensor) -> Reconstruction:
         weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
         inputs = _mlx(colours.permute(0, 2, 3, 1)), _mlx(palette)
-        z = twin.encoder(*inputs)
+        z = twin.encoder(inputs[0])
         if isinstance(model.quantizer, VQ) and model.training:  # codes follow on torch, then MLX reads them
             model.quantizer.follow(_torch(z).permute(0, 3, 1, 2))
             weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})

@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from hubmodels.pixelscene.shape import GROUPS, PixelVQGANConfig, whole_numbers
+from hubmodels.pixelscene.shape import PixelVQGANConfig, whole_numbers
 
 
 class PixelVQGAN(nn.Module):
@@ -25,17 +25,17 @@ class PixelVQGAN(nn.Module):
 
     def __call__(self, colours: mx.array, palette: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array]:
         """Logits (B, H, W, K), colours (B, H, W, 3), tokens (B, h, w) and commitment; see `vqgan.Reconstruction`."""
-        codes, tokens, commitment = self.quantizer(self.encoder(colours, palette))
-        logits, made = self.pointer(self.decoder(codes, palette), palette)
+        codes, tokens, commitment = self.quantizer(self.encoder(colours))
+        logits, made = self.pointer(self.decoder(codes), palette)
         return logits, made, tokens, commitment
 
     def encode(self, indices: mx.array, palette: mx.array) -> mx.array:
         """Tokens (B, h, w) of index pictures (B, H, W) in palettes (B, K, 3) in OKLab."""
-        return self.quantizer(self.encoder(coloured(indices, palette), palette))[1]
+        return self.quantizer(self.encoder(coloured(indices, palette)))[1]
 
     def decode(self, tokens: mx.array, palette: mx.array) -> mx.array:
         """Index pictures (B, H, W) uint8."""
-        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens), palette), palette)
+        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
         return logits.argmax(-1).astype(mx.uint8)
 
 
@@ -97,47 +97,16 @@ class VQ(nn.Module):
         return self.codebook[tokens]
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(GROUPS, channels, pytorch_compatible=True)  # else its groups are others
-
-
 class Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = norm(channels), norm(channels)
+        self.norm1, self.norm2 = nn.RMSNorm(channels, eps=1e-6), nn.RMSNorm(channels, eps=1e-6)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2.weight = mx.zeros_like(self.conv2.weight)
 
     def __call__(self, x: mx.array) -> mx.array:
         h = self.conv1(nn.silu(self.norm1(x)))
         return x + self.conv2(nn.silu(self.norm2(h)))
-
-
-class Look(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-        self.query, self.leave = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
-        self.colour = nn.Linear(3, channels)
-        self.key, self.value = nn.Linear(channels, channels), nn.Linear(channels, channels)
-
-    def __call__(self, x: mx.array, palette: mx.array) -> mx.array:
-        seen = nn.gelu(self.colour(palette))
-        query = self._split(self.query(self.norm(x)).reshape(len(x), -1, x.shape[3]))
-        key, value = self._split(self.key(seen)), self._split(self.value(seen))
-        scale, mask = query.shape[-1] ** -0.5, distinct(palette)[:, None, None]
-        out = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=mask)
-        return x + self.leave(out.transpose(0, 2, 1, 3).reshape(x.shape))
-
-    def _split(self, x: mx.array) -> mx.array:
-        return x.reshape(*x.shape[:2], GROUPS, -1).transpose(0, 2, 1, 3)
-
-
-def distinct(palette: mx.array) -> mx.array:
-    """(B, K): whether each colour of a palette (B, K, 3) is the first of all that equal it."""
-    same = (palette[:, :, None] == palette[:, None]).all(-1)
-    return mx.logical_not(mx.tril(same, -1).any(2))
 
 
 class Encoder(nn.Module):
@@ -147,18 +116,14 @@ class Encoder(nn.Module):
         self.enter = nn.Conv2d(3, widths[0], 3, padding=1)
         self.down = [nn.Conv2d(before, after, 2, 2) for before, after in zip(widths, widths[1:], strict=False)]
         self.blocks = [Block(channels) for channels in widths[1:] for _ in range(config.blocks)]
-        if config.head == "pointer":
-            self.look = Look(widths[-1])
-        self.norm = norm(widths[-1])
+        self.norm = nn.RMSNorm(widths[-1], eps=1e-6)
         self.leave = nn.Conv2d(widths[-1], width, 1)
 
-    def __call__(self, colours: mx.array, palette: mx.array) -> mx.array:
+    def __call__(self, colours: mx.array) -> mx.array:
         x = self.enter(colours)
         each = len(self.blocks) // len(self.down)
         for number, down in enumerate(self.down):
             x = down(nn.silu(x))
-            if "look" in self and number == len(self.down) - 1:
-                x = self.look(x, palette)
             for block in self.blocks[number * each : (number + 1) * each]:
                 x = block(x)
         return self.leave(nn.silu(self.norm(x)))
@@ -169,17 +134,14 @@ class Decoder(nn.Module):
         super().__init__()
         widths = config.widths[::-1]
         self.enter = nn.Conv2d(width, widths[0], 3, padding=1)
-        if config.head == "pointer":
-            self.look = Look(widths[0])
         self.blocks = [Block(channels) for channels in widths[:-1] for _ in range(config.blocks)]
         self.up = [nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)]
         self.finish = Block(widths[-1])
-        self.norm = norm(widths[-1])
+        self.norm = nn.RMSNorm(widths[-1], eps=1e-6)
         self.leave = nn.Conv2d(widths[-1], 3 + config.features, 3, padding=1)
 
-    def __call__(self, codes: mx.array, palette: mx.array) -> mx.array:
+    def __call__(self, codes: mx.array) -> mx.array:
         x = self.enter(codes)
-        x = self.look(x, palette) if "look" in self else x
         each = len(self.blocks) // len(self.up)
         for number, up in enumerate(self.up):
             for block in self.blocks[number * each : (number + 1) * each]:

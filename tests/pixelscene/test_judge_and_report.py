@@ -138,7 +138,7 @@ def test_a_report_says_everything(data: Path, tmp_path: Path, monkeypatch: pytes
     pair = Pair(vqgan, prior, "digest", 123)
     twin = Pair(Tokenizer(vqgan), Transformer(prior), "digest", 123)
     sets = report.data_of(str(data), "")
-    sets = replace(sets, train=sets.train.select(range(20)), real=sets.painted)
+    sets = replace(sets, train=sets.train.select(range(20)), real=sets.painted.select(range(2)))
     result, made = report.report(pair, twin, sets, 2, 1, still)
     assert result["exact_palette"] == 1 and result["pictures"] == len(made) == 2
     assert result["twin"] == {"pixels": 1.0, "colours": 1.0}

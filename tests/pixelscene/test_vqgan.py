@@ -174,7 +174,7 @@ def test_gradients_reach_every_weight() -> None:
     ("change", "words"),
     [
         ({"stride": 4}, "stride must be 8 or 16"),
-        ({"channels": 12}, "multiple of 8"),
+        ({"channels": 0}, "at least 1"),
         ({"growth": "1,2"}, "growth needs 4 numbers"),
         ({"growth": "1,x,2,2"}, "looks like 8,5,5, got '1,x,2,2'"),
         ({"levels": "8,1"}, "at least 2"),
