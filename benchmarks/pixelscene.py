@@ -1,0 +1,232 @@
+"""How fast pictures are drawn and networks trained, in CPU seconds of one process, beside others that do the same.
+
+    python -m benchmarks.pixelscene               # some ten minutes on two cores
+    python -m benchmarks.pixelscene --only draw
+    python -m benchmarks.pixelscene --only memory # the peak of a training step by batch and width, torch and MLX
+
+draw: a picture of 320 x 192 in rounds; token by token with keys and values in memory; token by token with all that
+comes before computed again for each, as sampling loops without a cache do; and token by token by GPT-2 of
+`transformers` of the same width and layers, with its own cache. train: steps of the tokenizer beside those of
+`diffusers`' VQModel of the same widths, where diffusers is installed. Networks are random ones of the default shapes:
+speed does not depend on weights.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from hubmodels.pixelscene.sampling import Sampling, pick, sample
+from hubmodels.pixelscene.sampling import generators as chance
+from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
+from hubmodels.pixelscene.text import numbered
+from hubmodels.pixelscene.transformer import PixelTransformer
+from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
+
+CAPTION = "a castle on a hill at night under a clear sky with trees and the moon"
+SIZE = 192, 320
+CROP, BATCH, COLOURS = 96, 8, 128
+PREFIX = 64
+"""Tokens of which the loop without a cache is measured, at even places: all of them would take an hour."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure speed and memory."""
+
+    only: Literal["", "draw", "train", "memory"] = ""
+    threads: int = 2
+    backend: Literal["torch", "mlx"] = "torch"
+    """Of `memory`, when it is measured in this process."""
+    batch: int = 0
+    channels: int = 32
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    if options.batch:
+        print(json.dumps(peak(options)))
+        return
+    for name, part in (("draw", drawing), ("train", training), ("memory", memory)):
+        if options.only in ("", name):
+            print(part(), flush=True)
+
+
+# --- drawing ------------------------------------------------------------------------------------------------------
+
+
+def drawing() -> str:
+    """Seconds a picture, and how many times those of the first line."""
+    masked = PixelTransformer(shape("masked", 8, 2)).eval()
+    coarse, fine = (PixelTransformer(shape("ar", stride, 1)).eval() for stride in (16, 8))
+    tokenizer = PixelVQGAN(PixelVQGANConfig()).eval()
+    places = {16: (SIZE[0] // 16) * (SIZE[1] // 16) + 64, 8: (SIZE[0] // 8) * (SIZE[1] // 8) + 64}
+    tokens = torch.randint(1000, (1, SIZE[0] // 8, SIZE[1] // 8))
+    palette = torch.rand(1, 64, 3)
+    lines = [("tokens to pixels, f8", 1, seconds(lambda: tokenizer.decode(tokens, palette)))]
+    for rounds in (8, 12, 16, 32):
+        lines.append((f"f8, {rounds} rounds", places[8], seconds(partial(drawn, masked, Sampling(rounds=rounds)))))
+    plain = Sampling(guidance=1.0)
+    for stride, model in ((16, coarse), (8, fine)):
+        lines.append((f"f{stride}, one by one", places[stride], seconds(partial(drawn, model, plain), once=True)))
+        lines.append((f"f{stride}, one by one, GPT-2", places[stride], seconds(gpt2(places[stride]), once=True)))
+        lines.append((f"f{stride}, one by one, no cache", places[stride], without_cache(model)))
+    first = lines[2][2][0]
+    rows = ["| a picture of 320 x 192 | tokens | CPU s | s | tokens/CPU s | by 12 rounds |", "|---" * 6 + "|"]
+    for name, count, (cpu, clock) in lines:
+        rows.append(f"| {name} | {count} | {cpu:.2f} | {clock:.2f} | {count / cpu:.0f} | {cpu / first:.1f} |")
+    return "\n".join(rows) + "\n"
+
+
+def shape(order: Literal["masked", "ar"], stride: int, group: Literal[1, 2]) -> PixelTransformerConfig:
+    return PixelTransformerConfig(order=order, stride=stride, group=group, vocabulary=" ".join(CAPTION.split()[:3]))
+
+
+def drawn(model: PixelTransformer, how: Sampling) -> Tensor:
+    """Palette and tokens of one picture."""
+    words, told = numbered([CAPTION], model.config)
+    tokens = torch.full((1, SIZE[0] // model.config.stride, SIZE[1] // model.config.stride), -1)
+    return sample(model, words, told, torch.full((1, model.config.colours), -1), tokens, how)[1]
+
+
+@torch.inference_mode()
+def without_cache(model: PixelTransformer) -> tuple[float, float]:
+    """Seconds of a picture when all that comes before is computed again for each token; from some of the tokens."""
+    words, told = numbered([CAPTION], model.config)
+    context, there = model.read(words, told)
+    height, width = SIZE[0] // model.config.stride, SIZE[1] // model.config.stride
+    palette = torch.randint(1000, (1, model.config.colours))
+    rows = torch.linspace(1, height, min(height, PREFIX)).round().int().tolist()
+    rngs, spent = chance(0, 1), []
+    for row in rows:  # the sequence so far, to the end of its row
+        tokens = torch.randint(1000, (1, row, width))
+        one = partial(next_token, model, palette, tokens, context, there, rngs)
+        spent.append(seconds(one, once=True))
+    steps = (height * width + model.config.colours) / len(rows)
+    return steps * sum(cpu for cpu, _ in spent), steps * sum(clock for _, clock in spent)
+
+
+def next_token(model: PixelTransformer, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor, rngs: list):
+    """The one after a sequence, all of which is computed."""
+    return pick(model.say(palette, tokens, context, told)[1][:, -1], Sampling(), rngs)
+
+
+def gpt2(tokens: int) -> Callable[[], Any]:
+    """Sampling so many tokens by transformers' own loop."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    own = PixelTransformerConfig()
+    config = GPT2Config(
+        vocab_size=own.codebook_size,
+        n_positions=tokens + 1,
+        n_embd=own.width,
+        n_layer=own.layers,
+        n_head=own.heads,
+        n_inner=own.feedforward * 3 // 2,  # as many weights as a SwiGLU
+        bos_token_id=0,
+        eos_token_id=None,
+    )
+    model: Any = GPT2LMHeadModel(config).eval()
+    start = torch.zeros(1, 1, dtype=torch.long)
+    options = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": True, "top_k": 100, "pad_token_id": 0}
+    return lambda: model.generate(start, attention_mask=torch.ones_like(start), **options)
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def training() -> str:
+    """Crops a second of the tokenizer, forward and backward."""
+    indices = torch.randint(COLOURS, (BATCH, CROP, CROP)).to(torch.uint8)
+    palette = torch.rand(BATCH, COLOURS, 3)
+    true = coloured(indices, palette)
+    ours = PixelVQGAN(PixelVQGANConfig()).to(memory_format=torch.channels_last).train()
+    lines = [("ours, with the palette", weights(ours), step(lambda: ours(true, palette).logits.logsumexp(1).mean()))]
+    bare = PixelVQGAN(replace(PixelVQGANConfig(), head="nearest")).to(memory_format=torch.channels_last).train()
+    lines.append(("ours, colours alone", weights(bare), step(lambda: bare(true, palette).colours.mean())))
+    if find_spec("diffusers"):
+        from diffusers import VQModel  # pyright: ignore[reportMissingImports]
+
+        widths = tuple(PixelVQGANConfig().widths)
+        kinds = ("DownEncoderBlock2D",) * len(widths), ("UpDecoderBlock2D",) * len(widths)
+        peer = VQModel(3, 3, *kinds, widths, 2, "silu", 4, 32, 1000, 8).train()
+        lines.append(("diffusers' VQModel", weights(peer), step(lambda: peer(true).sample.mean())))
+    if find_spec("mlx"):
+        from hubmodels.pixelscene.twins import trained_vqgan
+
+        forward = trained_vqgan(ours)
+        lines.append(("ours on MLX", weights(ours), step(lambda: forward(true, palette).logits.logsumexp(1).mean())))
+    first = BATCH / lines[0][2]
+    rows = [f"| crops of {CROP} pixels, batch of {BATCH} | million weights | crops/s | by ours |", "|---|---|---|---|"]
+    rows += [f"| {name} | {count / 1e6:.2f} | {BATCH / s:.2f} | {BATCH / s / first:.2f} |" for name, count, s in lines]
+    return "\n".join(rows) + "\n"
+
+
+def weights(model: torch.nn.Module) -> int:
+    return sum(one.numel() for one in model.parameters())
+
+
+def step(loss: Callable[[], Tensor]) -> float:
+    return seconds(lambda: loss().backward())[0]
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def memory() -> str:
+    """Peak memory of a process that trains the tokenizer, in GB."""
+    rows = [f"| crops of {CROP} pixels | " + " | ".join(f"width {w}, {b}" for w in (32, 64) for b in ("torch", "mlx"))]
+    rows = [rows[0] + " |", "|---" * 5 + "|"]
+    for batch in (1, 4, 8, 16):
+        cells = []
+        for channels in (32, 64):
+            for backend in ("torch", "mlx"):
+                command = [sys.executable, "-m", "benchmarks.pixelscene", "--backend", backend]
+                command += ["--batch", str(batch), "--channels", str(channels)]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
+                cells.append(f"{json.loads(done.stdout.splitlines()[-1]):.2f}")
+        rows.append(f"| batch of {batch} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def peak(options: Options) -> float:
+    """GB after two steps with AdamW."""
+    model = PixelVQGAN(replace(PixelVQGANConfig(), channels=options.channels)).to(memory_format=torch.channels_last)
+    forward: Callable[..., Any] = model
+    if options.backend == "mlx":
+        from hubmodels.pixelscene.twins import trained_vqgan
+
+        forward = trained_vqgan(model)
+    optimizer = torch.optim.AdamW(model.parameters())
+    palette = torch.rand(options.batch, COLOURS, 3)
+    true = coloured(torch.randint(COLOURS, (options.batch, CROP, CROP)), palette)
+    for _ in range(2):
+        forward(true, palette).logits.logsumexp(1).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def seconds(work: Callable[[], Any], once: bool = False) -> tuple[float, float]:
+    """CPU seconds of all threads and of the clock, the least of three after a first time; of slow work, of one."""
+    spent = []
+    for _ in range(1 if once else 4):
+        cpu, clock = time.process_time(), time.perf_counter()
+        work()
+        spent.append((time.process_time() - cpu, time.perf_counter() - clock))
+    return min(spent if once else spent[1:])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
