@@ -127,10 +127,13 @@ class Crops(Dataset):
 
 
 def shown(crop: Array, palette: Array) -> tuple[Tensor, Tensor]:
-    """A crop (S, S) of at most SHOWN colours, and a palette (SHOWN, 3) OKLab: all that it uses, and some more."""
+    """A crop (S, S) of at most SHOWN colours, and a palette (SHOWN, 3) OKLab: all that it uses, and half of the time as
+    many more as there is room for, else some. Without them a network learns to take colours just for being there."""
     used, which = np.unique(crop, return_inverse=True)
     others = torch.from_numpy(np.setdiff1d(np.arange(len(palette)), used))
-    more = others[torch.randperm(len(others))][: int(torch.randint(SHOWN - len(used) + 1, ()))]
+    room = SHOWN - len(used)
+    count = room if torch.rand(()) < 0.5 else int(torch.randint(room + 1, ()))
+    more = others[torch.randperm(len(others))][:count]
     lab = torch.from_numpy(oklab(palette[np.concatenate([used, more])])).float()
     filled = torch.cat([lab, lab[:1].expand(SHOWN - len(lab), -1)])
     return torch.from_numpy(which.reshape(crop.shape).astype(np.uint8)), filled
