@@ -102,6 +102,7 @@ def evaluate(
         card: Also rewrite the README.md in the weights' folder, and lay its pictures there.
     """
     import shutil
+    from importlib.util import find_spec
 
     from tqdm import tqdm
 
@@ -147,7 +148,8 @@ def evaluate(
         steps = ((vqgan_run, "crops of pictures"), (run, "pictures as tokens"))
         training = [measured.history(Path(folder), what) if folder else "" for folder, what in steps]
         sets = measured.data_of(data or "data/vga", real)
-        pair, twin = (scenes.loaded(tokenizer, source, backend) for backend in ("torch", "mlx"))
+        pair = scenes.loaded(tokenizer, source, "torch")
+        twin = scenes.loaded(tokenizer, source, "mlx") if find_spec("mlx") else None  # not every machine has MLX
         result, made = measured.report(pair, twin, sets, rows or measured.ROWS, seed, progress)
         files = measured.publish(pair, result, made, sets, report)
         both = (PixelVQGAN.from_pretrained(tokenizer), PixelTransformer.from_pretrained(source))

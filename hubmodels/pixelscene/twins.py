@@ -70,19 +70,18 @@ def trained_vqgan(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstructio
     """`model.forward` by way of MLX: gradients reach the weights of `model`, on whatever device they are."""
     twin = vqgan_mlx.PixelVQGAN(model.config)
 
-    def differentiable(colours: mx.array, palette: mx.array) -> Sequence[mx.array]:
-        logits, made, _, commitment = twin(colours, palette)
-        return logits.transpose(0, 3, 1, 2), made.transpose(0, 3, 1, 2), commitment
+    def network(colours: mx.array, palette: mx.array) -> Sequence[mx.array]:
+        logits, made, tokens, commitment = twin(colours, palette)
+        return logits.transpose(0, 3, 1, 2), made.transpose(0, 3, 1, 2), commitment, tokens.astype(mx.float32)
 
     def forward(colours: Tensor, palette: Tensor) -> Reconstruction:
-        weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
         inputs = _mlx(colours.permute(0, 2, 3, 1)), _mlx(palette)
-        z = twin.encoder(inputs[0])
         if isinstance(model.quantizer, VQ) and model.training:  # codes follow on torch, then MLX reads them
-            model.quantizer.follow(_torch(z).permute(0, 3, 1, 2))
             weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
-        logits, made, commitment = _Passed.apply(twin, differentiable, inputs, model, *model.parameters())
-        return Reconstruction(logits, made, _torch(twin.quantizer(z)[1]).long().to(made.device), commitment)
+            model.quantizer.follow(_torch(twin.encoder(inputs[0])).permute(0, 3, 1, 2))
+        weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
+        logits, made, commitment, tokens = _Passed.apply(twin, network, inputs, model, *model.parameters())
+        return Reconstruction(logits, made, tokens.detach().long(), commitment)
 
     return forward
 
