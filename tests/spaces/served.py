@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
 ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
+QUIET = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic --no-first-run"
+QUIET += " --disable-background-networking --disable-component-update --disable-sync"
 
 
 @contextmanager
@@ -38,3 +44,26 @@ def served(name: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
         server.terminate()
         server.wait(20)
     assert "Traceback" not in log.read_text()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window. Where none is installed tests are skipped, and in CI they fail."""
+    if not Path(CHROMIUM).exists():
+        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        say(f"no {CHROMIUM}: install Chromium (Debian: apt install chromium)")
+    expect.set_options(timeout=30_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visited(name: str, folder: Path, env: dict[str, str]) -> Iterator[Page]:
+    """The page of spaces/`name` in a browser; see `served`."""
+    with served(name, folder, env) as url, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(30_000)
+        page.goto(url)
+        yield page

@@ -2,37 +2,26 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from served import served
+from playwright.sync_api import Browser, Page, expect
+from served import ROOT, chromium, served
 
 from hubmodels.images import from_pil, to_uint8
 from hubmodels.scenes import agrees, parse, read
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
-QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-QUIET += " --disable-component-update --disable-sync"
 SAID = "The large green star is above the two orange blocks. The background is gray."
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say(f"no {CHROMIUM}: install Chromium (Debian: apt install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import importlib.metadata
 import io
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -17,8 +16,8 @@ import torch
 import trimesh
 import yaml
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
-from served import served
+from playwright.sync_api import Page, expect
+from served import ROOT, visited
 
 from hubmodels import NeuroPBR, NeuroPBRConfig
 from hubmodels.images import to_pil
@@ -27,10 +26,6 @@ from hubmodels.neuropbr.predict import outlined, predict, read_photo
 from spaces.gallery import app as gallery
 from spaces.neuropbr import app
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
-QUIET = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic --no-first-run"
-QUIET += " --disable-background-networking --disable-component-update --disable-sync"
 SETTINGS = {
     "size": 256,
     "aspect": None,
@@ -253,20 +248,11 @@ def test_the_gallery_has_a_tab_for_it() -> None:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """Of a server that was started from a copy of its folder, with small weights from $MODEL."""
-    if not Path(CHROMIUM).exists():
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say(f"no {CHROMIUM}: install Chromium (Debian: apt install chromium)")
     folder = tmp_path_factory.mktemp("space")
     tiny().save_pretrained(folder / "weights")
     env = {"MODEL": str(folder / "weights")}
-    with served("neuropbr", folder, env) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
-        page.goto(url)
+    with visited("neuropbr", folder, env) as page:
         yield page
-        browser.close()
 
 
 def click_corner(page: Page, photo: app.Photo, number: int) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import io
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
-from served import served
+from playwright.sync_api import Page, expect
+from served import ROOT, visited
 
 from hubmodels.pixelscene.palettes import BUILT_IN
 from hubmodels.pixelscene.palettes import read as read_palette
@@ -23,7 +22,6 @@ from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.scene import Pair
 from spaces.pixelscene import app
 from tests.pixelscene.test_scene import PALETTE, models, pair, picture
-from tests.spaces.test_neuropbr_space import CHROMIUM, QUIET, ROOT
 
 QUICK = Sampling(rounds=2, seed=1)
 
@@ -159,21 +157,12 @@ def test_folder_is_what_the_hub_wants() -> None:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """Of a server that was started from a copy of its folder, with small weights."""
-    if not Path(CHROMIUM).exists():
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say(f"no {CHROMIUM}: install Chromium (Debian: apt install chromium)")
     folder = tmp_path_factory.mktemp("space")
     for name, model in zip(("vqgan", "prior"), models(), strict=True):
         model.save_pretrained(folder / name)
     env = {"VQGAN": str(folder / "vqgan"), "PRIOR": str(folder / "prior")}
-    with served("pixelscene", folder, env) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
-        page.goto(url)
+    with visited("pixelscene", folder, env) as page:
         yield page
-        browser.close()
 
 
 def shown_in(page: Page) -> np.ndarray:
