@@ -213,7 +213,7 @@ def quick(config: Config, network: PixelTransformer, asked: Batch, device: torch
 
 def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], asked: Batch) -> Tensor:
     """(3, H, W) in [0, 1]: what is drawn for captions, with their palettes drawn too."""
-    device = tokenizer.pointer.sharpness.device
+    device = next(tokenizer.parameters()).device
     words, there = (one.to(device) for one in encoded(captions, network.config))
     palette = torch.full_like(asked["palette"][: len(captions)], -1).to(device)
     tokens = torch.full_like(asked["tokens"][: len(captions)], -1).to(device)

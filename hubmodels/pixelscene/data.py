@@ -184,7 +184,7 @@ def _tokens(row: dict[str, Any], tokenizer: PixelVQGAN, colours: int) -> tuple[T
     indices, palette = reduced(*read(row), colours)
     shades = nearest_shades(torch.from_numpy(palette))
     lab = torch.from_numpy(oklab(token_colours(shades).numpy())).float()[None]
-    device = tokenizer.pointer.sharpness.device
+    device = next(tokenizer.parameters()).device
     cut = torch.from_numpy(cropped(indices, tokenizer.config.stride).copy())[None]
     tokens = tokenizer.encode(cut.to(device), lab.to(device))[0].cpu()
     return colour_tokens(torch.from_numpy(palette), colours), tokens

@@ -50,7 +50,7 @@ NEVER_SEEN = "near copies of training pictures"
 def rebuilt(model: PixelVQGAN, picture: Picture) -> tuple[Array, Array, Array]:
     """A picture and what comes back of it, (H, W) indices, and its tokens (h, w)."""
     indices, palette = cropped(picture[0], model.config.stride), torch.from_numpy(oklab(picture[1])).float()[None]
-    device = model.pointer.sharpness.device
+    device = next(model.parameters()).device
     tokens = model.encode(torch.from_numpy(indices.copy())[None].to(device), palette.to(device))
     made = model.decode(tokens, palette.to(device))
     return indices, made[0].cpu().numpy(), tokens[0].cpu().numpy()

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+GREY = 0.5
+"""Lightness in OKLab that is 0 to the tokenizer."""
 COLOURS = 1824
 """Palette tokens: numbers of `palettes.shades`."""
 

@@ -1,7 +1,7 @@
 """An index picture to a few hundred tokens and back, always in exactly the palette that it is given.
 
     colours (B, 3, H, W) --Encoder--> (B, D, h, w) --quantizer--> codes, tokens (B, h, w)
-    codes --Decoder--> a colour and a feature for each pixel
+    codes --Decoder--> for each pixel a colour, how sure it is, and features
     both, and the palette (B, K, 3) --Pointer--> logits (B, K, H, W): which colour of the palette
 
 B batch, K colours of a palette, D numbers of a code; h, w are H, W by the stride. Colours are OKLab (see `palettes`),
@@ -9,7 +9,8 @@ whose distances are about what the eye sees. Tokens are whole numbers below `cod
 
 Sources: VQGAN, Esser et al. 2021 (arXiv 2012.09841); no attention, as in MaskBit, Weber et al. 2024 (arXiv 2409.16211).
 The pointer asks how near each colour is and how well it goes with what stands around, so its beginning is a snap to the
-nearest colour and what it learns is where to dither.
+nearest colour and what it learns is where to dither. How near is near differs: flat paint is known to a hundredth, the
+edge of a leaf is not.
 """
 
 import math
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
-from hubmodels.pixelscene.shape import PixelVQGANConfig, whole_numbers
+from hubmodels.pixelscene.shape import GREY, PixelVQGANConfig, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +227,8 @@ SILU_POWER = 0.36
 """Mean square of silu(x) for x of unit variance."""
 COLOUR_SCALE = 4.0, 16.0, 16.0
 """Of OKLab, to make its numbers, of which a and b are the smaller, about as large as those inside of the network."""
-GREY = 0.5
-"""Lightness that is 0 to the network."""
+SURENESS = 7.0
+"""A pixel's at first, a logarithm: a colour that is 0.03 from its own is a third as likely."""
 
 
 class Convolution(nn.Conv2d):
@@ -300,20 +301,22 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (B, D, h, w) to (B, 3 + F, H, W): a colour, and features for the pointer."""
+    """Codes (B, D, h, w) to (B, 4 + F, H, W): a colour, how sure it is, and features for the pointer."""
 
     def __init__(self, config: PixelVQGANConfig, width: int) -> None:
         super().__init__()
         widths = config.widths[::-1]
         self.enter = Convolution(width, widths[0], 3)
         self.blocks = nn.ModuleList(Block(channels) for channels in widths[:-1] for _ in range(config.blocks))
+        # one pixel becomes 2 x 2 that differ by where they lie: a dither is drawn where all tokens are alike
         self.up = nn.ModuleList(
-            Convolution(before, after, 3) for before, after in zip(widths, widths[1:], strict=False)
+            Convolution(before, 4 * after, 3) for before, after in zip(widths, widths[1:], strict=False)
         )
         self.finish = Block(widths[-1])
         self.norm = Norm(widths[-1])
-        self.leave = Convolution(widths[-1], 3 + config.features, 3, gain=0.1)
-        nn.init.constant_(self.leave.bias[:1], GREY)
+        self.leave = Convolution(widths[-1], 4 + config.features, 3, gain=0.1)
+        with torch.no_grad():
+            self.leave.bias[0], self.leave.bias[3] = GREY, SURENESS
 
     def forward(self, codes: Tensor) -> Tensor:
         x = self.enter(codes)
@@ -321,32 +324,36 @@ class Decoder(nn.Module):
         for number, up in enumerate(self.up):
             for block in self.blocks[number * each : (number + 1) * each]:
                 x = block(x)
-            x = up(F.interpolate(x, scale_factor=2, mode="nearest"))
+            x = F.pixel_shuffle(up(x), 2)
         return self.leave(F.silu(self.norm(self.finish(x))))
 
 
 class Pointer(nn.Module):
-    """How well each colour of a palette suits each pixel: minus its distance, and how its key fits the features.
+    """How well each colour of a palette suits each pixel: by its distance, and by how its key fits the features.
 
-    A palette is a set: its order changes nothing but the order of the logits.
+    As in Student's t distribution a colour that is far off is unlikely, but not ever more so: with a normal one, the
+    pixels that are beyond guessing decide how sure of its colours the network may be. A palette is a set: its order
+    changes nothing but the order of the logits.
     """
 
     def __init__(self, config: PixelVQGANConfig) -> None:
         super().__init__()
         self.learned = config.head == "pointer"
-        self.sharpness = nn.Parameter(torch.tensor(5.0))
+        self.power = nn.Parameter(torch.tensor(0.4))
         if self.learned:
             self.key1, self.key2 = nn.Linear(3, 4 * config.features), nn.Linear(4 * config.features, config.features)
             nn.init.zeros_(self.key2.weight)
             nn.init.zeros_(self.key2.bias)  # a snap to the nearest colour, at first
 
     def forward(self, pixels: Tensor, palette: Tensor) -> tuple[Tensor, Tensor]:
-        """pixels (B, 3 + F, H, W), palette (B, K, 3) -> logits (B, K, H, W), colours (B, 3, H, W)."""
-        # of the distance |c|^2 - 2 c.p + |p|^2 the first term is the same for all colours of a pixel and cancels in a
-        # softmax; the rest, with the features, is one product, since (B, K, H, W) is larger than all it is made of
-        sharpness, keys, entries = self.sharpness.exp(), 2 * self.sharpness.exp() * palette, pixels[:, :3]
-        if self.learned:
-            keys = torch.cat([keys, self.key2(F.gelu(self.key1(palette)))], 2)
-            entries = pixels
-        offsets = -sharpness * palette.square().sum(2, keepdim=True)
-        return torch.baddbmm(offsets, keys, entries.flatten(2)).unflatten(2, pixels.shape[2:]), pixels[:, :3]
+        """pixels (B, 4 + F, H, W), palette (B, K, 3) -> logits (B, K, H, W), colours (B, 3, H, W)."""
+        with torch.autocast(pixels.device.type, enabled=False):  # distances of like colours are too fine for half
+            flat = pixels.float().flatten(2)
+            middle = torch.tensor([GREY, 0, 0], device=flat.device)  # small numbers, small errors
+            near, far = flat[:, :3] - middle[:, None], palette - middle
+            squares = near.square().sum(1, keepdim=True) + far.square().sum(2, keepdim=True)
+            distance = torch.baddbmm(squares, far, near, alpha=-2).relu()
+            logits = -self.power.exp() * (flat[:, 3:4].exp() * distance).log1p()
+            if self.learned:
+                logits = torch.baddbmm(logits, self.key2(F.gelu(self.key1(palette))), flat[:, 4:])
+        return logits.unflatten(2, pixels.shape[2:]), pixels[:, :3].float()

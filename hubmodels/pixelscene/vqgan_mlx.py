@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from hubmodels.pixelscene.shape import PixelVQGANConfig, whole_numbers
+from hubmodels.pixelscene.shape import GREY, PixelVQGANConfig, whole_numbers
 
 
 class PixelVQGAN(nn.Module):
@@ -135,10 +135,12 @@ class Decoder(nn.Module):
         widths = config.widths[::-1]
         self.enter = nn.Conv2d(width, widths[0], 3, padding=1)
         self.blocks = [Block(channels) for channels in widths[:-1] for _ in range(config.blocks)]
-        self.up = [nn.Conv2d(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)]
+        self.up = [
+            nn.Conv2d(before, 4 * after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False)
+        ]
         self.finish = Block(widths[-1])
         self.norm = nn.RMSNorm(widths[-1], eps=1e-6)
-        self.leave = nn.Conv2d(widths[-1], 3 + config.features, 3, padding=1)
+        self.leave = nn.Conv2d(widths[-1], 4 + config.features, 3, padding=1)
 
     def __call__(self, codes: mx.array) -> mx.array:
         x = self.enter(codes)
@@ -146,23 +148,33 @@ class Decoder(nn.Module):
         for number, up in enumerate(self.up):
             for block in self.blocks[number * each : (number + 1) * each]:
                 x = block(x)
-            x = up(mx.repeat(mx.repeat(x, 2, 1), 2, 2))
+            x = shuffled(up(x))
         return self.leave(nn.silu(self.norm(self.finish(x))))
+
+
+def shuffled(x: mx.array) -> mx.array:
+    """(B, H, W, 4 C) -> (B, 2 H, 2 W, C), as torch's `pixel_shuffle` has its channels."""
+    batch, height, width, channels = x.shape
+    apart = x.reshape(batch, height, width, channels // 4, 2, 2)
+    return apart.transpose(0, 1, 4, 2, 5, 3).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 class Pointer(nn.Module):
     def __init__(self, config: PixelVQGANConfig) -> None:
         super().__init__()
-        self.sharpness = mx.array(5.0)
+        self.power = mx.array(0.4)
         if config.head == "pointer":
             self.key1 = nn.Linear(3, 4 * config.features)
             self.key2 = nn.Linear(4 * config.features, config.features)
             self.key2.weight, self.key2.bias = mx.zeros_like(self.key2.weight), mx.zeros_like(self.key2.bias)
 
     def __call__(self, pixels: mx.array, palette: mx.array) -> tuple[mx.array, mx.array]:
-        sharpness, keys, entries = mx.exp(self.sharpness), 2 * mx.exp(self.sharpness) * palette, pixels[..., :3]
+        middle = mx.array([GREY, 0, 0])
+        near, far = pixels[..., :3] - middle, palette - middle
+        squares = (near**2).sum(-1, keepdims=True) + (far**2).sum(2)[:, None, None]
+        distance = mx.maximum(squares - 2 * mx.einsum("bkc,bhwc->bhwk", far, near), 0)
+        logits = -mx.exp(self.power) * mx.log1p(mx.exp(pixels[..., 3:4]) * distance)
         if "key1" in self:
-            keys = mx.concatenate([keys, self.key2(nn.gelu(self.key1(palette)))], 2)
-            entries = pixels
-        offsets = -sharpness * (palette**2).sum(2)[:, None, None]
-        return mx.einsum("bkf,bhwf->bhwk", keys, entries) + offsets, pixels[..., :3]
+            keys = self.key2(nn.gelu(self.key1(palette)))
+            logits = logits + mx.einsum("bkf,bhwf->bhwk", keys, pixels[..., 4:])
+        return logits, pixels[..., :3]

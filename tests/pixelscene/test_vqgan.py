@@ -118,7 +118,7 @@ def test_an_untrained_pointer_snaps_to_the_nearest_colour() -> None:
     generator = torch.Generator().manual_seed(1)
     rgb = torch.randint(256, (1, 12, 20, 3), generator=generator, dtype=torch.uint8)
     colours = torch.tensor(oklab(rgb.numpy()), dtype=torch.float32).permute(0, 3, 1, 2)
-    pixels = torch.cat([colours, torch.randn(1, 4, 12, 20, generator=generator)], 1)
+    pixels = torch.cat([colours, torch.randn(1, 5, 12, 20, generator=generator)], 1)
     logits, _ = pointer(pixels, palettes("pico8"))
     assert torch.equal(logits.argmax(1)[0], torch.tensor(nearest(rgb[0].numpy(), BUILT_IN["pico8"])).long())
 
@@ -127,7 +127,7 @@ def test_a_palette_is_a_set() -> None:
     torch.manual_seed(0)
     pointer = Pointer(TINY)
     torch.nn.init.normal_(pointer.key2.weight)
-    pixels, palette = torch.randn(1, 7, 4, 4), palettes("ega")
+    pixels, palette = torch.randn(1, 8, 4, 4), palettes("ega")
     order = torch.randperm(16)
     torch.testing.assert_close(pointer(pixels, palette[:, order])[0], pointer(pixels, palette)[0][:, order])
 
