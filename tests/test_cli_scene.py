@@ -1,5 +1,7 @@
 """`hubmodels scene`: words become index pictures that say what drew them, or one line says why not."""
 
+import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 from command import refusal, run
 from PIL import Image
 
+from hubmodels.cli import scene
 from hubmodels.pixelscene.palettes import BUILT_IN, read
+from hubmodels.pixelscene.sampling import Sampling
 from tests.pixelscene.test_scene import PALETTE, models
 
 QUICK = ["--rounds", "2", "--size", "80x64"]
@@ -31,6 +35,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: tuple[Path, 
     image = Image.fromarray(np.random.default_rng(1).integers(0, 40, (72, 96), dtype=np.uint8), "P")
     image.putpalette(PALETTE.tobytes())
     image.save("room.png")
+
+
+def test_the_command_draws_as_the_library_does_if_nothing_is_said() -> None:
+    said = inspect.signature(scene).parameters
+    for setting in fields(Sampling):
+        assert setting.name == "seed" or said[setting.name].default == setting.default, setting.name
 
 
 def pixels(name: str) -> np.ndarray:

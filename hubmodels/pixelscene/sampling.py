@@ -36,7 +36,7 @@ class Sampling:
     """Only the likeliest that together have so much."""
     guidance: float = 2.0
     """How far logits go beyond those without words; 1 is not at all (Ho & Salimans 2022, arXiv 2207.12598)."""
-    rounds: int = 16
+    rounds: int = 12
     """Of `masked`."""
     seed: int = 0
 

@@ -24,7 +24,7 @@ from PIL import Image
 from hubmodels.hub import released
 from hubmodels.pixelscene import files, palettes
 from hubmodels.pixelscene import scene as scenes
-from hubmodels.pixelscene.sampling import Sampling
+from hubmodels.pixelscene.sampling import PLAIN, Sampling
 from hubmodels.pixelscene.scene import Pair, Picture
 from spaces.distill.app import refusal, serve
 
@@ -377,10 +377,14 @@ def page(pair: Pair) -> None:
             palette = gr.Dropdown([FITTING, *NAMES, FILE], value=FITTING, label="Palette", elem_id="scene-palette")
             own = gr.File(label=".gpl, .hex, .pal, .act, .png", visible=False, height=90, elem_id="scene-palette-file")
             with gr.Accordion("How it is drawn", open=False):
-                rounds = gr.Slider(1, 32, 12, step=1, label="Rounds", info="More are slower and finer.")
-                temperature = gr.Slider(0, 2, 0.9, step=0.05, label="Temperature", info="0 takes the likeliest.")
-                top_k = gr.Slider(0, 1000, 100, step=10, label="Top-k", info="0 is all.")
-                guidance = gr.Slider(1, 6, 2, step=0.25, label="Guidance", info="How much the words count.")
+                rounds = gr.Slider(1, 32, PLAIN.rounds, step=1, label="Rounds", info="More are slower and finer.")
+                temperature = gr.Slider(
+                    0, 2, PLAIN.temperature, step=0.05, label="Temperature", info="0 takes the likeliest."
+                )
+                top_k = gr.Slider(0, 1000, PLAIN.top_k, step=10, label="Top-k", info="0 is all.")
+                guidance = gr.Slider(
+                    1, 6, PLAIN.guidance, step=0.25, label="Guidance", info="How much the words count."
+                )
     pictures = gr.HTML("", js_on_load=CLICKS, elem_id="scene-thumbs", **wide)
     with gr.Column(visible=False) as below:
         zoom = gr.Slider(1, 6, 3, step=1, label="Zoom", elem_id="scene-zoom")
@@ -459,10 +463,15 @@ def page(pair: Pair) -> None:
     )
 
     def draw_api(
-        caption: str, seed: int = 0, n: int = 1, palette: str = FITTING, temperature: float = 0.9, rounds: int = 12
+        caption: str,
+        seed: int = 0,
+        n: int = 1,
+        palette: str = FITTING,
+        temperature: float = PLAIN.temperature,
+        rounds: int = PLAIN.rounds,
     ) -> list[dict]:
         """Index pictures of a caption as PNG data URIs."""
-        colours, plain = chosen_palette(palette, None), settings(seed, temperature, 100, 2.0, rounds)
+        colours, plain = chosen_palette(palette, None), settings(seed, temperature, PLAIN.top_k, PLAIN.guidance, rounds)
         made = answered(lambda: drawn(pair, caption, n, colours, plain, lambda steps: steps))
         return [{"picture": _uri(one.picture), "seed": one.seed, "colours": len(one.picture[1])} for one in made]
 
