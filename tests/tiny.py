@@ -1,12 +1,14 @@
-"""The smallest model that keeps the contract, for tests of what all models share."""
+"""The smallest model that keeps the contract, for tests of what all models share; and models that are awake."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,12 @@ class Tiny(HubModel, pipeline_tag="image-to-image", paper_url="https://arxiv.org
     def forward(self, x: Tensor) -> Tensor:
         hidden = nn.functional.leaky_relu(self.first(x), self.config.slope)
         return self.last(self.drop(hidden)) + self.get_buffer("mean")
+
+
+def awake(model: M, size: float = 0.1) -> M:
+    """The same model, with random numbers for weights that begin as zero: blocks start out as nothing, and then what
+    goes into them does not matter."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=size)
+    return model

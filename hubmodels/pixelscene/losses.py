@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hubmodels.pixelscene.vqgan import firsts
+
 
 def log_shares(logits: Tensor, palette: Tensor) -> Tensor:
     """(B, K, H, W): logarithm of how likely each colour of a palette is. Where it holds one twice the first counts, and
@@ -13,7 +15,7 @@ def log_shares(logits: Tensor, palette: Tensor) -> Tensor:
         logits: (B, K, H, W).
         palette: (B, K, 3).
     """
-    first = _first(palette)
+    first = firsts(palette)
     again = first != torch.arange(first.shape[1], device=first.device)
     return logits.masked_fill(again[..., None, None], -torch.inf).log_softmax(1)
 
@@ -26,12 +28,7 @@ def palette_cross_entropy(shares: Tensor, indices: Tensor, palette: Tensor) -> T
         indices: (B, H, W) whole numbers.
         palette: (B, K, 3).
     """
-    return F.nll_loss(shares, _first(palette).gather(1, indices.long().flatten(1)).view(indices.shape))
-
-
-def _first(palette: Tensor) -> Tensor:
-    """(B, K): which colour is the first of all that equal each."""
-    return (palette[:, :, None] == palette[:, None]).all(-1).int().argmax(2)
+    return F.nll_loss(shares, firsts(palette).gather(1, indices.long().flatten(1)).view(indices.shape))
 
 
 def expected_colour(shares: Tensor, palette: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Literal
 
 GREY = 0.5
 """Lightness in OKLab that is 0 to the tokenizer."""
+SAME = 1e-5
+"""Numbers of one colour may differ so much in OKLab, by rounding; those of different ones of 8 bits differ more."""
 COLOURS = 1824
 """Palette tokens: numbers of `palettes.shades`."""
 

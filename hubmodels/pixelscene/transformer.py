@@ -21,6 +21,8 @@ from hubmodels.hub import HubModel
 from hubmodels.pixelscene.palettes import oklab, shades
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
 
+FIRST = 0.5
+"""Size of what is first said of a token; with little, it drowns in what the blocks add."""
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values (B, heads, n, D / heads) of each layer, of the tokens so far."""
 
@@ -39,20 +41,22 @@ class PixelTransformer(
         width = config.width
         self.words = nn.Embedding(max(2, len(config.words)), config.text_width) if config.text == "words" else None
         self.enter_text = nn.Linear(config.text_width, width)
-        self.nothing = nn.Parameter(torch.randn(width) * 0.02)
+        self.nothing = nn.Parameter(FIRST * torch.randn(width))
         """Context of no words at all, beside all others."""
         self.colour = nn.Embedding(COLOURS + 1, width)
         each = width // config.group**2
         self.token = nn.Embedding(config.codebook_size + 1, each)
         """The last of both stands for what is not known, and of colours for the beginning."""
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
-        self.slot = nn.Parameter(torch.randn(config.colours, width) * 0.02)
+        self.slot = nn.Parameter(FIRST * torch.randn(config.colours, width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
         self.leave_token = nn.Linear(each, config.codebook_size)
         for embedding in (self.colour, self.token):
-            nn.init.normal_(embedding.weight, std=0.02)
+            nn.init.normal_(embedding.weight, std=FIRST)
+        nn.init.normal_(self.enter_token.weight, std=width**-0.5)
+        nn.init.zeros_(self.enter_token.bias)
 
     def forward(self, palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Logits as of `say`, from words as `read` takes them."""
@@ -146,6 +150,8 @@ class Block(nn.Module):
         self.gate = nn.Linear(width, 2 * config.feedforward, bias=False)
         self.leave = nn.Linear(config.feedforward, width, bias=False)
         self.dropout = nn.Dropout(config.dropout)
+        for last in (self.itself.leave, self.words.leave, self.leave):
+            nn.init.zeros_(last.weight)  # a block starts out as nothing, so that what goes in is seen at the end
 
     def forward(
         self,

@@ -20,12 +20,12 @@ class PixelTransformer(nn.Module):
         if config.text == "words":
             self.words = nn.Embedding(max(2, len(config.words)), config.text_width)
         self.enter_text = nn.Linear(config.text_width, width)
-        self.nothing = mx.random.normal((width,)) * 0.02
+        self.nothing = mx.zeros((width,))
         self.colour = nn.Embedding(COLOURS + 1, width)
         each = width // config.group**2
         self.token = nn.Embedding(config.codebook_size + 1, each)
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
-        self.slot = mx.random.normal((config.colours, width)) * 0.02
+        self.slot = mx.zeros((config.colours, width))
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)

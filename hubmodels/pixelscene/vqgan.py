@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
-from hubmodels.pixelscene.shape import GREY, PixelVQGANConfig, whole_numbers
+from hubmodels.pixelscene.shape import GREY, SAME, PixelVQGANConfig, whole_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,8 @@ class PixelVQGAN(
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, palette: Tensor) -> Tensor:
-        """Index pictures (B, H, W) uint8 of tokens (B, h, w), in palettes (B, K, 3) in OKLab.
+        """Index pictures (B, H, W) uint8 of tokens (B, h, w), in palettes (B, K, 3) in OKLab; of colours that a palette
+        holds twice they have the first.
 
         Raises:
             ValueError: a token is out of range.
@@ -87,7 +88,7 @@ class PixelVQGAN(
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.codebook_size:
             raise ValueError(f"tokens must be from 0 to {self.config.codebook_size - 1}")
         logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
-        return logits.argmax(1).to(torch.uint8)
+        return firsts(palette).gather(1, logits.argmax(1).flatten(1)).view(logits[:, 0].shape).to(torch.uint8)
 
     def _check(self, size: torch.Size) -> None:
         if any(side % self.config.stride or not side for side in size):
@@ -100,6 +101,11 @@ def coloured(indices: Tensor, palette: Tensor) -> Tensor:
     """(B, 3, H, W) colours of index pictures (B, H, W) in palettes (B, K, 3)."""
     flat = indices.long().flatten(1)[..., None].expand(-1, -1, 3)
     return palette.gather(1, flat).unflatten(1, indices.shape[-2:]).permute(0, 3, 1, 2)
+
+
+def firsts(palette: Tensor) -> Tensor:
+    """(B, K): for each colour of palettes (B, K, 3), which is the first that is the same."""
+    return ((palette[:, :, None] - palette[:, None]).abs() < SAME).all(-1).int().argmax(2)
 
 
 # --- codes --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from hubmodels.pixelscene.shape import GREY, PixelVQGANConfig, whole_numbers
+from hubmodels.pixelscene.shape import GREY, SAME, PixelVQGANConfig, whole_numbers
 
 
 class PixelVQGAN(nn.Module):
@@ -36,7 +36,9 @@ class PixelVQGAN(nn.Module):
     def decode(self, tokens: mx.array, palette: mx.array) -> mx.array:
         """Index pictures (B, H, W) uint8."""
         logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
-        return logits.argmax(-1).astype(mx.uint8)
+        firsts = (mx.abs(palette[:, :, None] - palette[:, None]) < SAME).all(-1).argmax(2)
+        chosen = logits.argmax(-1)
+        return mx.take_along_axis(firsts, chosen.reshape(len(chosen), -1), 1).reshape(chosen.shape).astype(mx.uint8)
 
 
 def coloured(indices: mx.array, palette: mx.array) -> mx.array:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_transformer import CAPTIONS, SIZE, network, sequence
 from test_vqgan import TINY, palettes, pictures
+from tiny import awake
 
 from hubmodels.pixelscene import transformer_mlx, twins, vqgan_mlx, weights_mlx
 from hubmodels.pixelscene.text import numbered
@@ -22,10 +23,7 @@ from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
 def pair(folder: Path, change: dict[str, Any]) -> tuple[PixelVQGAN, vqgan_mlx.PixelVQGAN]:
     torch.manual_seed(0)
     config = replace(TINY, **change)
-    model = PixelVQGAN(config).eval()
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
+    model = awake(PixelVQGAN(config)).eval()
     model.save_pretrained(folder)
     twin = vqgan_mlx.PixelVQGAN(config)
     weights_mlx.load(twin, folder / "model.safetensors")
@@ -109,7 +107,7 @@ def test_training_the_transformer_on_mlx_likewise(order: str) -> None:
 
 def test_dropout_on_mlx_is_that_of_the_seed_on_both_ways() -> None:
     """Backward goes the way forward again: with other chance, the gradient would be of another function."""
-    model = PixelTransformer(replace(network("masked").config, dropout=0.5)).train()
+    model = awake(PixelTransformer(replace(network("masked").config, dropout=0.5))).train()
     forward = twins.trained_transformer(model)
     said = []
     for seed in (1, 1, 2):

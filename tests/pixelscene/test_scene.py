@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import awake
 
 from hubmodels.pixelscene import scene, twins
 from hubmodels.pixelscene.palettes import BUILT_IN
@@ -33,15 +34,8 @@ PALETTE = np.random.default_rng(0).integers(0, 256, (40, 3), dtype=np.uint8)
 
 def models(stride: int = 8) -> tuple[PixelVQGAN, PixelTransformer]:
     torch.manual_seed(0)
-    made = (
-        PixelVQGAN(replace(TOKENIZER, stride=stride)).eval(),
-        PixelTransformer(replace(TRANSFORMER, stride=stride)).eval(),
-    )
-    for model in made:  # blocks start out as nothing, and all pictures would be alike
-        for parameter in model.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.2)
-    return made
+    made = PixelVQGAN(replace(TOKENIZER, stride=stride)), PixelTransformer(replace(TRANSFORMER, stride=stride))
+    return awake(made[0], 0.2).eval(), awake(made[1], 0.2).eval()
 
 
 def pair(stride: int = 8) -> Pair:

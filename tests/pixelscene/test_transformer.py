@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import awake
 from torch import Tensor
 
 from hubmodels.pixelscene.palettes import BUILT_IN, shades
@@ -41,7 +42,7 @@ def network(order: str) -> PixelTransformer:
     """`ar`, `masked`, or `grouped`: masked with four tokens a place."""
     torch.manual_seed(0)
     group = 2 if order == "grouped" else 1
-    return PixelTransformer(replace(TINY, order="ar" if order == "ar" else "masked", group=group)).eval()
+    return awake(PixelTransformer(replace(TINY, order="ar" if order == "ar" else "masked", group=group))).eval()
 
 
 def sequence(count: int = 2) -> tuple[Tensor, Tensor]:
