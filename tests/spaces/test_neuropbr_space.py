@@ -1,9 +1,7 @@
 """The page of `neuropbr`: what its parts do with photos good and bad, and what a visitor meets in a real browser."""
 
-import importlib.metadata
 import io
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -14,7 +12,6 @@ import gradio as gr
 import pytest
 import torch
 import trimesh
-import yaml
 from PIL import Image
 from playwright.sync_api import Page, expect
 from served import ROOT, visited
@@ -217,19 +214,6 @@ def test_errors_at_the_start_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
         with pytest.raises(SystemExit) as caught:
             app.main()
         assert missing in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_folder_is_what_the_hub_wants() -> None:
-    folder = ROOT / "spaces" / "neuropbr"
-    _, head, _ = (folder / "README.md").read_text().split("---\n", 2)
-    about = yaml.safe_load(head)
-    assert about["sdk"] == "gradio" and (folder / about["app_file"]).is_file()
-    assert about["models"] == ["org/neuropbr"] and about["license"] == "mit" and about["emoji"]
-    assert len(about["short_description"]) <= 60  # the Hub refuses longer ones
-    pins = dict(line.split("==") for line in (folder / "requirements.txt").read_text().split())
-    lock = dict(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))
-    assert about["sdk_version"] == pins["gradio"] == lock["gradio"] and pins["torch"] == lock["torch"]
-    assert pins["hubmodels"] == importlib.metadata.version("hubmodels") and "spaces" in pins
 
 
 # --- in a browser

@@ -1,8 +1,6 @@
 """The page of `pixelscene`: what its parts do with good and bad input, and what a visitor meets in a real browser."""
 
-import importlib.metadata
 import io
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +9,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from playwright.sync_api import Page, expect
-from served import ROOT, visited
+from served import visited
 
 from hubmodels.pixelscene.palettes import BUILT_IN
 from hubmodels.pixelscene.palettes import read as read_palette
@@ -136,19 +133,6 @@ def test_errors_at_the_start_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("BACKEND", "cuda")
     with pytest.raises(SystemExit, match="BACKEND must be auto, torch or mlx"):
         app.main()
-
-
-def test_folder_is_what_the_hub_wants() -> None:
-    folder = ROOT / "spaces" / "pixelscene"
-    _, head, _ = (folder / "README.md").read_text().split("---\n", 2)
-    about = yaml.safe_load(head)
-    assert about["sdk"] == "gradio" and (folder / about["app_file"]).is_file()
-    assert about["models"] == ["org/pixelscene-vqgan", "org/pixelscene"] and about["license"] == "mit"
-    assert len(about["short_description"]) <= 60
-    pins = dict(line.split("==") for line in (folder / "requirements.txt").read_text().split())
-    lock = dict(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))
-    assert about["sdk_version"] == pins["gradio"] == lock["gradio"] and pins["torch"] == lock["torch"]
-    assert pins["hubmodels"] == importlib.metadata.version("hubmodels") and "spaces" in pins
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
