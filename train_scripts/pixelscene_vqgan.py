@@ -29,13 +29,12 @@ from hubmodels.pixelscene.losses import (
     expected_colour,
     lecam,
     local_contrast,
-    log_shares,
     palette_cross_entropy,
 )
 from hubmodels.pixelscene.report import pair_of, quick
 from hubmodels.pixelscene.scene import Picture
 from hubmodels.pixelscene.shape import PixelVQGANConfig
-from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, coloured
+from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, coloured, least_risk, log_shares
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
 
@@ -193,7 +192,7 @@ def terms(
 def as_seen(shares: Tensor, palette: Tensor) -> Tensor:
     """(B, 3, H, W): the very colours that are chosen, of `log_shares`; the gradient is that of their mean."""
     mean = expected_colour(shares, palette)
-    return mean + (coloured(shares.argmax(1), palette) - mean).detach()
+    return mean + (coloured(least_risk(shares, palette), palette) - mean).detach()
 
 
 def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:

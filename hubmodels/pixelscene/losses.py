@@ -7,19 +7,6 @@ from torch import Tensor
 from hubmodels.pixelscene.vqgan import firsts
 
 
-def log_shares(logits: Tensor, palette: Tensor) -> Tensor:
-    """(B, K, H, W): logarithm of how likely each colour of a palette is. Where it holds one twice the first counts, and
-    the other is impossible.
-
-    Args:
-        logits: (B, K, H, W).
-        palette: (B, K, 3).
-    """
-    first = firsts(palette)
-    again = first != torch.arange(first.shape[1], device=first.device)
-    return logits.masked_fill(again[..., None, None], -torch.inf).log_softmax(1)
-
-
 def palette_cross_entropy(shares: Tensor, indices: Tensor, palette: Tensor) -> Tensor:
     """Of the right colour among those of the palette.
 

@@ -88,7 +88,8 @@ class PixelVQGAN(
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.codebook_size:
             raise ValueError(f"tokens must be from 0 to {self.config.codebook_size - 1}")
         logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
-        return firsts(palette).gather(1, logits.argmax(1).flatten(1)).view(logits[:, 0].shape).to(torch.uint8)
+        shares = log_shares(logits, palette)
+        return (shares.argmax(1) if self.config.head == "nearest" else least_risk(shares, palette)).to(torch.uint8)
 
     def _check(self, size: torch.Size) -> None:
         if any(side % self.config.stride or not side for side in size):
@@ -106,6 +107,33 @@ def coloured(indices: Tensor, palette: Tensor) -> Tensor:
 def firsts(palette: Tensor) -> Tensor:
     """(B, K): for each colour of palettes (B, K, 3), which is the first that is the same."""
     return ((palette[:, :, None] - palette[:, None]).abs() < SAME).all(-1).int().argmax(2)
+
+
+def log_shares(logits: Tensor, palette: Tensor) -> Tensor:
+    """(B, K, H, W): logarithm of how likely each colour of a palette is. Where it holds one twice the first counts, and
+    the other is impossible.
+
+    Args:
+        logits: (B, K, H, W).
+        palette: (B, K, 3).
+    """
+    first = firsts(palette)
+    again = first != torch.arange(first.shape[1], device=first.device)
+    return logits.masked_fill(again[..., None, None], -torch.inf).log_softmax(1)
+
+
+def least_risk(shares: Tensor, palette: Tensor) -> Tensor:
+    """(B, H, W): the colours that are expected to be nearest to the true ones, by the root of the distance.
+
+    The likeliest is a worse choice: where a palette has many browns, each is unlikely, and a lone orange wins.
+
+    Args:
+        shares: (B, K, H, W) of `log_shares`.
+        palette: (B, K, 3).
+    """
+    apart = (palette[:, :, None] - palette[:, None]).norm(dim=-1).sqrt()
+    risk = (apart @ shares.exp().flatten(2)).argmin(1)
+    return firsts(palette).gather(1, risk).unflatten(1, shares.shape[2:])
 
 
 # --- codes --------------------------------------------------------------------------------------------------------

@@ -36,15 +36,25 @@ class PixelVQGAN(nn.Module):
     def decode(self, tokens: mx.array, palette: mx.array) -> mx.array:
         """Index pictures (B, H, W) uint8."""
         logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
-        firsts = (mx.abs(palette[:, :, None] - palette[:, None]) < SAME).all(-1).argmax(2)
-        chosen = logits.argmax(-1)
-        return mx.take_along_axis(firsts, chosen.reshape(len(chosen), -1), 1).reshape(chosen.shape).astype(mx.uint8)
+        return chosen(logits, palette, self.config.head == "nearest").astype(mx.uint8)
 
 
 def coloured(indices: mx.array, palette: mx.array) -> mx.array:
     """(B, H, W, 3) colours of index pictures (B, H, W) in palettes (B, K, 3)."""
     flat = indices.reshape(len(indices), -1, 1).astype(mx.int32)
     return mx.take_along_axis(palette, mx.broadcast_to(flat, (*flat.shape[:2], 3)), 1).reshape(*indices.shape, 3)
+
+
+def chosen(logits: mx.array, palette: mx.array, likeliest: bool) -> mx.array:
+    """(B, H, W): as `vqgan.least_risk`, or the likeliest."""
+    apart = palette[:, :, None] - palette[:, None]
+    firsts = (mx.abs(apart) < SAME).all(-1).argmax(2)
+    again = firsts != mx.arange(palette.shape[1])
+    logits = mx.where(again[:, None, None], -mx.inf, logits)
+    if likeliest:
+        return logits.argmax(-1)
+    risk = mx.einsum("bkj,bhwj->bhwk", mx.sqrt(mx.linalg.norm(apart, axis=-1)), mx.softmax(logits, -1)).argmin(-1)
+    return mx.take_along_axis(firsts, risk.reshape(len(risk), -1), 1).reshape(risk.shape)
 
 
 def straight_through(rounded: mx.array, value: mx.array) -> mx.array:

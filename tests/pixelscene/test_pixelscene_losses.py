@@ -13,9 +13,9 @@ from hubmodels.pixelscene.losses import (
     expected_colour,
     lecam,
     local_contrast,
-    log_shares,
     palette_cross_entropy,
 )
+from hubmodels.pixelscene.vqgan import log_shares
 
 
 def test_cross_entropy_counts_equal_colours_once() -> None:

@@ -1,5 +1,6 @@
 """The tokenizer: codes that count, exact palettes, and a quantizer that evaluation leaves alone."""
 
+import itertools
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -10,7 +11,17 @@ from tiny import awake
 from torch import Tensor
 
 from hubmodels.pixelscene.palettes import BUILT_IN, nearest, oklab
-from hubmodels.pixelscene.vqgan import FSQ, VQ, PixelVQGAN, PixelVQGANConfig, Pointer, coloured, straight_through
+from hubmodels.pixelscene.vqgan import (
+    FSQ,
+    VQ,
+    PixelVQGAN,
+    PixelVQGANConfig,
+    Pointer,
+    coloured,
+    least_risk,
+    log_shares,
+    straight_through,
+)
 
 TINY = PixelVQGANConfig(channels=8, blocks=1, features=4, codes=16, code_width=4, levels="4,3")
 
@@ -148,7 +159,28 @@ def test_pictures_become_tokens_and_come_back_in_any_palette(change: dict[str, A
         assert made.shape == (2, *size) and made.dtype == torch.uint8 and made.max() < len(BUILT_IN[name])
     through = model(coloured(indices, palettes("ega", "c64")), palettes("ega", "c64"))
     assert torch.equal(through.tokens, tokens)
-    assert torch.equal(through.logits.argmax(1).to(torch.uint8), model.decode(tokens, palettes("ega", "c64")))
+    shares = log_shares(through.logits, palettes("ega", "c64"))
+    wanted = shares.argmax(1) if model.config.head == "nearest" else least_risk(shares, palettes("ega", "c64"))
+    assert torch.equal(wanted.to(torch.uint8), model.decode(tokens, palettes("ega", "c64")))
+
+
+def test_the_colour_that_is_taken_is_nearest_in_the_mean() -> None:
+    palette, generator = palettes("ega"), torch.Generator().manual_seed(0)
+    shares = torch.randn(1, 16, 3, 5, generator=generator).log_softmax(1)
+    found = least_risk(shares, palette)
+    for row, column in itertools.product(range(3), range(5)):
+        risks = [
+            sum(
+                float(shares[0, true, row, column].exp() * (palette[0, one] - palette[0, true]).norm() ** 0.5)
+                for true in range(16)
+            )
+            for one in range(16)
+        ]
+        assert int(found[0, row, column]) == min(range(16), key=risks.__getitem__)
+    assert (found != shares.argmax(1)).any()
+    # three browns, none of which is likeliest, and an orange
+    browns = torch.tensor([[[0.40, 0.05, 0.05], [0.41, 0.05, 0.05], [0.42, 0.05, 0.05], [0.70, 0.10, 0.14]]])
+    assert int(least_risk(torch.tensor([0.22, 0.22, 0.22, 0.34]).log().view(1, 4, 1, 1), browns)) == 1
 
 
 def test_of_colours_that_a_palette_holds_twice_the_first_is_taken() -> None:

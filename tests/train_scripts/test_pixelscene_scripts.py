@@ -17,12 +17,11 @@ from datasets_builders.pixelscene import Config as Built
 from datasets_builders.pixelscene import build
 from hubmodels.pixelscene import scene
 from hubmodels.pixelscene.data import SHOWN, Crops, Told, opened, read, together, tokenized
-from hubmodels.pixelscene.losses import log_shares
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.shape import COLOURS
 from hubmodels.pixelscene.transformer import token_colours
-from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
+from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured, log_shares
 
 VQGAN, PRIOR = SCRIPTS / "pixelscene_vqgan.py", SCRIPTS / "pixelscene_transformer.py"
 STEPS = 6
