@@ -67,7 +67,7 @@ def main(options: Options) -> None:
 
 
 def drawing() -> str:
-    """Seconds a picture, and how many times those of the first line."""
+    """Seconds a picture, and how many times those of 12 rounds."""
     masked = PixelTransformer(shape("masked", 8, 2)).eval()
     coarse, fine = (PixelTransformer(shape("ar", stride, 1)).eval() for stride in (16, 8))
     tokenizer = PixelVQGAN(PixelVQGANConfig()).eval()

@@ -1,6 +1,5 @@
 """The tokenizer: codes that count, exact palettes, and a quantizer that evaluation leaves alone."""
 
-import itertools
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -168,7 +167,7 @@ def test_the_colour_that_is_taken_is_nearest_in_the_mean() -> None:
     palette, generator = palettes("ega"), torch.Generator().manual_seed(0)
     shares = torch.randn(1, 16, 3, 5, generator=generator).log_softmax(1)
     found = least_risk(shares, palette)
-    for row, column in itertools.product(range(3), range(5)):
+    for row, column in product(range(3), range(5)):
         risks = [
             sum(
                 float(shares[0, true, row, column].exp() * (palette[0, one] - palette[0, true]).norm() ** 0.5)
