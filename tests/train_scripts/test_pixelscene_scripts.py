@@ -190,8 +190,8 @@ def test_adapting_to_new_pictures_lowers_their_loss(data: Path, tokenizer: Path,
     mine = build(replace(config, images=images, captions=tmp_path / "captions.jsonl"))
     this = module(VQGAN)
     sources = (str(data), str(mine))
-    plain = this.Config(data=sources, start=str(tokenizer / "export"), size=32, workers=0, evaluate_every=60, lr=3e-3)
-    run = replace(plain.run, out=str(tmp_path / "run"), steps=60, batch_size=8, save_every=60, ema=0.0, trackers=())
+    plain = this.Config(data=sources, start=str(tokenizer / "export"), size=32, workers=0, evaluate_every=120, lr=3e-3)
+    run = replace(plain.run, out=str(tmp_path / "run"), steps=120, batch_size=8, save_every=120, ema=0.0, trackers=())
     before = PixelVQGAN.from_pretrained(tokenizer / "export")
     this.main(replace(plain, evaluate_on=2, model=before.config, run=replace(run, threads=2)))
     after = PixelVQGAN.from_pretrained(tmp_path / "run" / "export")
@@ -205,7 +205,7 @@ def test_adapting_to_new_pictures_lowers_their_loss(data: Path, tokenizer: Path,
             made = model(true, batch["palette"])
             parts = this.terms(this.Weights(), made, log_shares(made.logits, batch["palette"]), batch, true, 1.0)
         losses.append(float(sum(parts.values())))
-    assert losses[1] < 0.85 * losses[0], losses
+    assert losses[1] < 0.7 * losses[0], losses
 
 
 def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path: Path) -> None:
