@@ -11,8 +11,6 @@ comes before computed again for each, as sampling loops without a cache do; and 
 speed does not depend on weights.
 """
 
-import json
-import os
 import resource
 import subprocess
 import sys
@@ -37,8 +35,8 @@ from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
 CAPTION = "a castle on a hill at night under a clear sky with trees and the moon"
 SIZE = 192, 320
 CROP, BATCH, COLOURS = 96, 8, 128
-PREFIX = 64
-"""Tokens of which the loop without a cache is measured, at even places: all of them would take an hour."""
+ENDS = 9
+"""Rows at whose ends the loop without a cache is measured: all of its tokens would take an hour."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,10 @@ class Options:
 
     only: Literal["", "draw", "train", "memory"] = ""
     threads: int = 2
-    backend: Literal["torch", "mlx"] = "torch"
-    """Of `memory`, when it is measured in this process."""
-    batch: int = 0
-    channels: int = 32
 
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    if options.batch:
-        print(json.dumps(peak(options)))
-        return
     for name, part in (("draw", drawing), ("train", training), ("memory", memory)):
         if options.only in ("", name):
             print(part(), flush=True)
@@ -102,19 +93,22 @@ def drawn(model: PixelTransformer, how: Sampling) -> Tensor:
 
 @torch.inference_mode()
 def without_cache(model: PixelTransformer) -> tuple[float, float]:
-    """Seconds of a picture when all that comes before is computed again for each token; from some of the tokens."""
+    """Seconds of a picture when all that comes before is computed again for each token.
+
+    Between the ends of rows at which it is measured the price of a token is interpolated; those of the palette and of
+    the first row, the cheapest ones, are left out.
+    """
     words, told = numbered([CAPTION], model.config)
     context, there = model.read(words, told)
     height, width = SIZE[0] // model.config.stride, SIZE[1] // model.config.stride
     palette = torch.randint(1000, (1, model.config.colours))
-    rows = torch.linspace(1, height, min(height, PREFIX)).round().int().tolist()
+    rows = torch.linspace(1, height, ENDS).round().unique()
     rngs, spent = chance(0, 1), []
-    for row in rows:  # the sequence so far, to the end of its row
+    for row in rows.int().tolist():
         tokens = torch.randint(1000, (1, row, width))
-        one = partial(next_token, model, palette, tokens, context, there, rngs)
-        spent.append(seconds(one, once=True))
-    steps = (height * width + model.config.colours) / len(rows)
-    return steps * sum(cpu for cpu, _ in spent), steps * sum(clock for _, clock in spent)
+        spent.append(seconds(partial(next_token, model, palette, tokens, context, there, rngs)))
+    cpu, clock = (width * torch.trapezoid(torch.tensor(one), rows) for one in zip(*spent, strict=True))
+    return float(cpu), float(clock)
 
 
 def next_token(model: PixelTransformer, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor, rngs: list):
@@ -192,25 +186,25 @@ def memory() -> str:
         cells = []
         for channels in (32, 64):
             for backend in ("torch", "mlx"):
-                command = [sys.executable, "-m", "benchmarks.pixelscene", "--backend", backend]
-                command += ["--batch", str(batch), "--channels", str(channels)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
-                cells.append(f"{json.loads(done.stdout.splitlines()[-1]):.2f}")
+                code = f"from benchmarks.pixelscene import peak; print(peak({batch}, {channels}, {backend!r}))"
+                done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+                cells.append(f"{float(done.stdout):.2f}")
         rows.append(f"| batch of {batch} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
-def peak(options: Options) -> float:
-    """GB after two steps with AdamW."""
-    model = PixelVQGAN(replace(PixelVQGANConfig(), channels=options.channels)).to(memory_format=torch.channels_last)
+def peak(batch: int, channels: int, backend: str) -> float:
+    """GB of this process after two steps with AdamW."""
+    torch.set_num_threads(2)
+    model = PixelVQGAN(replace(PixelVQGANConfig(), channels=channels)).to(memory_format=torch.channels_last)
     forward: Callable[..., Any] = model
-    if options.backend == "mlx":
+    if backend == "mlx":
         from hubmodels.pixelscene.twins import trained_vqgan
 
         forward = trained_vqgan(model)
     optimizer = torch.optim.AdamW(model.parameters())
-    palette = torch.rand(options.batch, COLOURS, 3)
-    true = coloured(torch.randint(COLOURS, (options.batch, CROP, CROP)), palette)
+    palette = torch.rand(batch, COLOURS, 3)
+    true = coloured(torch.randint(COLOURS, (batch, CROP, CROP)), palette)
     for _ in range(2):
         forward(true, palette).logits.logsumexp(1).mean().backward()
         optimizer.step()
