@@ -5,7 +5,8 @@
     accelerate launch train_scripts/pixelscene_vqgan.py --resume runs/vqgan          # goes on, bit for bit on CPU
     accelerate launch train_scripts/pixelscene_vqgan.py --start runs/vqgan/export --data data/mine --run.steps 500
 
-The last one adapts a trained network to new pictures. LOG.md has the runs.
+The last one adapts a trained network to new pictures; with --keep-tokens a transformer that is there still fits.
+LOG.md has the runs.
 """
 
 import sys
@@ -84,6 +85,8 @@ class Config:
     """What runs the network, forward and backward. Weights, losses and optimizer are torch's in either case."""
     start: str = ""
     """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
+    keep_tokens: bool = False
+    """With --start: train only what makes pictures of tokens, so that a transformer for these weights still fits."""
     lr: float = 6e-4
     """Peak of the schedule, which falls by a cosine."""
     warmup: float = 0.03
@@ -110,6 +113,8 @@ class Config:
             raise ValueError(f"the discriminator needs a size of 64, got {self.size}")
         if self.backend == "mlx" and self.run.processes > 1:
             raise ValueError("mlx trains in one process: leave out --run.processes")
+        if self.keep_tokens and not self.start:
+            raise ValueError("keep_tokens needs weights whose tokens are to be kept: say which with --start")
         if not (0 <= self.warmup < 1 and 0 <= self.ramp < 1) or self.evaluate_on < 1:
             raise ValueError("warmup and ramp must be at least 0 and below 1, evaluate_on at least 1")
 
@@ -123,6 +128,8 @@ def main(config: Config) -> None:
     bare = PixelVQGAN(config.model).to(memory_format=torch.channels_last)  # a third faster on CPU
     if config.start:
         bare.load_state_dict(PixelVQGAN.from_pretrained(config.start).state_dict())
+    if config.keep_tokens:
+        bare.keep_tokens()
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     warmup = int(config.warmup * config.run.steps)
     schedule = schedules.cosine(optimizer, config.run.steps, warmup, 0.01)

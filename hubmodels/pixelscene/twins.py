@@ -76,9 +76,10 @@ def trained_vqgan(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstructio
 
     def forward(colours: Tensor, palette: Tensor) -> Reconstruction:
         inputs = _mlx(colours.permute(0, 2, 3, 1)), _mlx(palette)
-        if isinstance(model.quantizer, VQ) and model.training:  # codes follow on torch, then MLX reads them
+        codes = model.quantizer
+        if isinstance(codes, VQ) and codes.training and codes.follows:  # on torch, then MLX reads them
             weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
-            model.quantizer.follow(_torch(twin.encoder(inputs[0])).permute(0, 3, 1, 2))
+            codes.follow(_torch(twin.encoder(inputs[0])).permute(0, 3, 1, 2))
         weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
         logits, made, commitment, tokens = _Passed.apply(twin, network, inputs, model, *model.parameters())
         return Reconstruction(logits, made, tokens.detach().long(), commitment)

@@ -65,6 +65,12 @@ class PixelVQGAN(
         logits, made = self.pointer(self.decoder(codes), palette)
         return Reconstruction(logits, made, tokens, commitment)
 
+    def keep_tokens(self) -> None:
+        """From now on training changes neither the encoder nor the codes: what tokens mean to a transformer stays."""
+        self.encoder.requires_grad_(False)
+        if isinstance(self.quantizer, VQ):
+            self.quantizer.follows = False
+
     @torch.inference_mode()
     def encode(self, indices: Tensor, palette: Tensor) -> Tensor:
         """Tokens (B, h, w) of index pictures (B, H, W), whole numbers into palettes (B, K, 3) in OKLab.
@@ -201,6 +207,7 @@ class VQ(nn.Module):
     def __init__(self, config: PixelVQGANConfig) -> None:
         super().__init__()
         self.width = config.code_width
+        self.follows = True
         self.register_buffer("codebook", F.normalize(torch.randn(config.codes, config.code_width), dim=1))
         self.register_buffer("counts", torch.zeros(config.codes))
         self.register_buffer("sums", torch.zeros(config.codes, config.code_width))
@@ -208,7 +215,7 @@ class VQ(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z (B, D, h, w) -> codes of unit length, tokens (B, h, w), how far z is off."""
-        if self.training:
+        if self.training and self.follows:
             self.follow(z)
         z = F.normalize(z, dim=1)
         flat = z.permute(0, 2, 3, 1).flatten(0, 2)

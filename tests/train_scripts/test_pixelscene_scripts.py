@@ -208,6 +208,26 @@ def test_adapting_to_new_pictures_lowers_their_loss(data: Path, tokenizer: Path,
     assert losses[1] < 0.7 * losses[0], losses
 
 
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_kept_tokens_mean_what_they_meant_and_look_otherwise(data: Path, tmp_path: Path, backend: str) -> None:
+    this = module(VQGAN)
+    plain = this.Config(data=(str(data),), size=64, workers=0, evaluate_every=4, evaluate_on=2, lr=3e-3)
+    shape = replace(plain.model, channels=8, growth="1,1,1,1", blocks=1, quantizer="vq", codes=16, code_width=4)
+    first = replace(plain.run, out=str(tmp_path / "first"), steps=2, batch_size=2, threads=1, trackers=())
+    this.main(replace(plain, model=shape, run=first))
+    start = str(tmp_path / "first" / "export")
+    then = replace(first, out=str(tmp_path / "then"), steps=4)
+    gan = this.Gan(weight=0.5, start=1, channels=8)
+    this.main(replace(plain, model=shape, start=start, keep_tokens=True, gan=gan, run=then, backend=backend))
+    before, after = (PixelVQGAN.from_pretrained(tmp_path / run / "export") for run in ("first", "then"))
+    for name, one in before.state_dict().items():
+        same = torch.equal(one, after.state_dict()[name])
+        assert same or name.startswith(("decoder.", "pointer.")), name
+    assert not torch.equal(before.decoder.leave.weight, after.decoder.leave.weight)
+    with pytest.raises(ValueError, match="say which with --start"):
+        replace(plain, keep_tokens=True)
+
+
 def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path: Path) -> None:
     this = module(PRIOR)
     vqgan = PixelVQGAN.from_pretrained(tokenizer / "export")
