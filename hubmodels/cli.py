@@ -306,15 +306,15 @@ def scene(
         top_p: Draw from the likeliest that together have so much.
         guidance: How much the words count; 1 is as in training.
         rounds: In which a picture is drawn: more are slower and finer.
-        n: Number of pictures; number i is what --seed and i - 1 more draws alone.
+        n: Number of pictures, new ones or edits; number i is what --seed and i - 1 more draws alone.
         seed: Of the draw, the same on every backend; a random one if left out, which is printed.
         size: "320x200", multiples of 8 (or 16) pixels; the network's own if left out.
         palette: ega, cga, pico8, c64, vga or a file: .gpl, .hex, .pal, .act, .png. One that fits is drawn if left out.
         edit: Picture to go on with; it keeps its palette and all pixels that are not asked for.
         mask: Of --edit: "left,top,width,height" in pixels, or a picture that is white where to draw anew.
         outpaint: Of --edit: pixels to add, "right=160" or "left=80,right=80,top=40".
-        tile: "x" makes left and right edges meet, of a new picture or of --edit.
-        variations: Of --edit: so many pictures like it.
+        tile: "x" makes left and right edges meet, of a new picture or of --edit; 32 columns around them are drawn anew.
+        variations: Of --edit: so many pictures like it, instead of --n.
         strength: Of --variations: share of the picture that is forgotten, above 0 and at most 1.
         scale: Also write NAME-x3.png, every pixel so many times as large, 2 to 6.
         export: Also write the palette, or a sprite for Aseprite, beside each picture.
@@ -323,6 +323,7 @@ def scene(
         prior: Transformer, likewise.
     """
     import random
+    from dataclasses import replace
 
     from hubmodels.hub import released
     from hubmodels.images import save, save_png
@@ -341,12 +342,17 @@ def scene(
         raise ValueError("a picture that is edited keeps its palette and its size: leave out --palette and --size")
     if not (1 <= n <= 64 and 0 <= variations <= 64 and 1 <= scale <= 6):
         raise ValueError("--n goes from 1 to 64, --variations from 0 to 64 and --scale from 1 to 6")
+    if variations and n > 1:
+        raise ValueError("--variations says how many pictures are made: leave out --n")
     if output.suffix.lower() != ".png":
         raise ValueError(f"pictures are saved as PNG, so the name must end in .png, got {output.name!r}")
+    if not output.parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} to write to: make it first")
     colours = palettes.named(palette) if palette else None
     picture = None if edit is None else files.read(edit)
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     how = Sampling(temperature, top_k, top_p, guidance, rounds, seed)
+    print(f"seed {seed}")
     pair = pixelscene.loaded(
         vqgan or released("pixelscene-vqgan", "VQGAN"), prior or released("pixelscene", "PRIOR"), backend
     )
@@ -355,19 +361,22 @@ def scene(
     def progress(steps: Sequence) -> Iterable:
         return tqdm(steps, "drawing", leave=False)
 
+    each = [replace(how, seed=seed + number) for number in range(n)]
     if picture is None:
         wanted = _pair(size, "x", "--size") if size else pair.size
         made = pixelscene.draw(pair, [caption] * n, wanted, colours, how, progress)
         if tile:
-            made = [pixelscene.tile(pair, one, caption, how, progress) for one in made]
+            made = [pixelscene.tile(pair, *one, progress) for one in zip(made, [caption] * n, each, strict=True)]
     elif mask:
-        made = [pixelscene.edit(pair, picture, caption, files.mask(mask, picture[0].shape), how, progress)]
+        marked = files.mask(mask, picture[0].shape)
+        made = [pixelscene.edit(pair, picture, caption, marked, one, progress) for one in each]
     elif outpaint:
-        made = [pixelscene.outpaint(pair, picture, caption, **_sides(outpaint), how=how, progress=progress)]
+        sides = _sides(outpaint)
+        made = [pixelscene.outpaint(pair, picture, caption, **sides, how=one, progress=progress) for one in each]
     elif variations:
         made = pixelscene.vary(pair, picture, caption, variations, strength, how, progress)
     else:
-        made = [pixelscene.tile(pair, picture, caption, how, progress)]
+        made = [pixelscene.tile(pair, picture, caption, one, progress) for one in each]
     for number, (indices, own) in enumerate(made, 1):
         about = {"caption": caption, "seed": str(seed + number - 1), "weights": pair.digest}
         path = output if len(made) == 1 else output.with_stem(f"{output.stem}-{number}")
@@ -380,7 +389,7 @@ def scene(
         for kind in export:
             beside = path.with_suffix(f".{kind}")
             if kind == "aseprite":
-                save(beside, files.aseprite([(caption[:60], indices)], own))
+                save(beside, files.aseprite(indices, own, caption[:60]))
             else:
                 palettes.write(beside, own, caption)
             print(f"wrote {beside}")
@@ -390,7 +399,6 @@ def scene(
             files.contact_sheet(made, [f"{number}" for number in range(1, len(made) + 1)], min(4, len(made))), sheet
         )
         print(f"wrote {sheet}")
-    print(f"seed {seed}")
 
 
 def _pair(said: str, between: str, option: str) -> tuple[int, int]:

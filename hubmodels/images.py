@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 MAX_PIXELS = 8192 * 8192
@@ -27,6 +27,31 @@ GREY = 208
 CAPTION_PX = 12
 CELL_PX = 192
 """Small pictures are enlarged to about this width, to leave room for their captions."""
+
+
+def opened(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
+    """A picture file, decoded.
+
+    Args:
+        most: pixels; of more nothing is decoded.
+
+    Raises:
+        ValueError: it is missing, damaged, too large or an animation; the file is named.
+    """
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"{path} is an animation: save the frame that is meant")
+            if image.width * image.height > most:
+                raise ValueError(f"{path} has {image.width} x {image.height} pixels: at most {most} are read")
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has far too many pixels") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
 
 
 def from_pil(image: Image.Image) -> Tensor:

@@ -89,7 +89,14 @@ def test_beyond_the_edge_variations_and_tiles() -> None:
     run("scene", "a castle", "--tile", "x", "-o", "tile.png", *QUICK)
     assert pixels("tile.png").shape == (64, 80)
     run("scene", "a castle", "--edit", "room.png", "--tile", "x", "-o", "tiled.png", *QUICK[:2])
-    assert pixels("tiled.png").shape == (72, 96)
+    assert np.array_equal(pixels("tiled.png")[:, 16:-16], pixels("room.png")[:, 16:-16])
+
+
+def test_an_edit_is_made_in_several_ways() -> None:
+    edit = ["--edit", "room.png", "--mask", "8,16,40,24", *QUICK[:2]]
+    run("scene", "a castle", *edit, "-o", "e.png", "-n", "3", "--seed", "5")
+    run("scene", "a castle", *edit, "-o", "last.png", "--seed", "7")
+    assert np.array_equal(pixels("e-3.png"), pixels("last.png")) and (pixels("e-1.png") != pixels("e-2.png")).any()
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,12 @@ def test_beyond_the_edge_variations_and_tiles() -> None:
         (["--palette", "many.gpl"], "many.gpl"),
         (["--palette", "none.gpl"], "none.gpl"),
         (["-t", "-1"], "temperature"),
+        (["-t", "nan"], "temperature"),
+        (["--guidance", "inf"], "guidance"),
+        (["-o", "nowhere/out.png"], "no folder nowhere"),
+        (["--edit", "room.png", "--variations", "2", "-n", "2"], "leave out --n"),
+        (["--palette", "torn.png"], "torn.png cannot be read"),
+        (["--palette", "huge.png"], "at most 16777216"),
         (["-n", "0"], "--n goes from 1"),
         (["--rounds", "0"], "rounds must be at least 1"),
         (["-o", "out.jpg"], "must end in .png"),
@@ -122,6 +135,8 @@ def test_what_cannot_be_done_is_one_line(options: list[str], words: str, weights
     Path("text.png").write_text("no picture")
     Path("many.gpl").write_text("GIMP Palette\n" + "1 2 3\n" * 300)
     Path("none.gpl").write_text("GIMP Palette\n")
+    Path("torn.png").write_bytes(Path("room.png").read_bytes()[:400])
+    Image.new("1", (9_000, 9_000)).save("huge.png")
     before = set(Path().iterdir())
     options = [str(weights[1]) if option == "PRIOR" else option for option in options]
     assert words in refusal("scene", "a castle", *options)

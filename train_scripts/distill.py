@@ -76,7 +76,7 @@ def main(config: Config) -> None:
     run = Run(config.run, config)
     held_back = collate([scene_of(i, seed, "validation") for i in range(config.evaluate_on)], size)
     model = DistilledRenderer(config.model)
-    if config.start:
+    if config.start and not config.run.resume:
         model.load_state_dict(DistilledRenderer.from_pretrained(config.start).state_dict())
     optimizer = torch.optim.AdamW(decay_groups(model, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.one_cycle(optimizer, config.run.steps, int(config.warmup * config.run.steps))

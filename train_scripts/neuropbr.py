@@ -133,7 +133,7 @@ def main(config: Config) -> None:
     held_back = default_collate([unseen[row] for row in range(config.evaluate_on)])
     held_back = {name: one.to(run.device) for name, one in held_back.items()}
     bare = NeuroPBR(config.model)
-    if config.start:
+    if config.start and not config.run.resume:
         bare.load_state_dict(NeuroPBR.from_pretrained(config.start).state_dict())
     bare.recompute(config.checkpointing)
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))

@@ -85,11 +85,13 @@ def main(config: Config) -> None:
     unseen, split = held_back(config.data, config.evaluate_on)
     tables = {"train": opened(config.data, "train"), "validation": unseen}
     tokenizer = PixelVQGAN.from_pretrained(weights_of(config.vqgan)).eval()
-    beginning = PixelTransformer.from_pretrained(config.start) if config.start else None
+    beginning = PixelTransformer.from_pretrained(config.start) if config.start and not config.run.resume else None
     config = replace(config, model=shape(config, tokenizer, tables["train"]["caption"][:], beginning))
     run = Run(config.run, config)
     tokenizer.to(run.device)
-    bare = beginning or PixelTransformer(config.model)  # after the run has seeded what is random about it
+    bare = PixelTransformer(config.model)  # after the run has seeded what is random about it
+    if beginning:
+        bare.load_state_dict(beginning.state_dict())
     folder, rows = Path(config.tokens or config.run.out), {}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
@@ -137,19 +139,20 @@ def weights_of(vqgan: str) -> str:
 def shape(
     config: Config, tokenizer: PixelVQGAN, captions: list[str], beginning: PixelTransformer | None
 ) -> PixelTransformerConfig:
-    """Of the network: what is set, with what the tokenizer and the captions ask for; or that of weights to start with.
+    """Of the network: what is set, or that of weights to start with, and what the tokenizer and the captions ask for.
 
     Raises:
-        ValueError: these are for another tokenizer.
+        ValueError: these weights are for tokens of another kind.
     """
+    meaning = tokenizer.meaning()
     sizes = {"codebook_size": tokenizer.config.codebook_size, "stride": tokenizer.config.stride}
     if beginning is not None:
         own = {name: getattr(beginning.config, name) for name in sizes}
         if own != sizes:
             raise ValueError(f"{config.start} was trained with another tokenizer: {own}; {config.vqgan} has {sizes}")
-        return beginning.config
+        return replace(beginning.config, meaning=meaning)
     words = config.model.vocabulary or (vocabulary(captions) if config.model.text == "words" else "")
-    return replace(config.model, vocabulary=words, text_width=width_of(config.model), **sizes)
+    return replace(config.model, vocabulary=words, text_width=width_of(config.model), meaning=meaning, **sizes)
 
 
 def told(config: Config, batch: Batch) -> dict[str, Tensor]:

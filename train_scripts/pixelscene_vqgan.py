@@ -11,7 +11,7 @@ LOG.md has the runs.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -84,7 +84,7 @@ class Config:
     backend: Literal["torch", "mlx"] = "torch"
     """What runs the network, forward and backward. Weights, losses and optimizer are torch's in either case."""
     start: str = ""
-    """Weights to begin with, a folder or a Hub repository, instead of random ones; they must fit the settings."""
+    """Weights to begin with, a folder or a Hub repository, instead of random ones; they bring their settings along."""
     keep_tokens: bool = False
     """With --start: train only what makes pictures of tokens, so that a transformer for these weights still fits."""
     lr: float = 6e-4
@@ -120,14 +120,16 @@ class Config:
 
 
 def main(config: Config) -> None:
+    beginning = PixelVQGAN.from_pretrained(config.start) if config.start and not config.run.resume else None
+    config = replace(config, model=beginning.config) if beginning else config
     crops = Crops(opened(config.data, "train"), config.size, config.model.stride)
     unseen, split = held_back(config.data, config.evaluate_on)
     pictures = [read(unseen[row]) for row in range(len(unseen))]
     run = Run(config.run, config)
     batches = DataLoader(crops, config.run.batch_size, shuffle=True, num_workers=config.workers)
     bare = PixelVQGAN(config.model).to(memory_format=torch.channels_last)  # a third faster on CPU
-    if config.start:
-        bare.load_state_dict(PixelVQGAN.from_pretrained(config.start).state_dict())
+    if beginning:
+        bare.load_state_dict(beginning.state_dict())
     if config.keep_tokens:
         bare.keep_tokens()
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
@@ -211,5 +213,5 @@ def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:
 if __name__ == "__main__":
     try:
         main(resumed(tyro.cli(Config, description=__doc__)))
-    except OSError as error:  # no such data, no network, a full disk
+    except (OSError, ValueError) as error:  # no such data or weights, no network, a full disk
         sys.exit(f"pixelscene_vqgan: {' '.join(str(error).split())}")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy import ndarray as Array
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from hubmodels.pixelscene.palettes import MOST, checked
+from hubmodels.images import opened
+from hubmodels.pixelscene.palettes import MOST, MOST_PIXELS, checked, distinct
 
 SCALES = range(1, 7)
 GAP, LINE = 6, 14
-MOST_PIXELS = 4096 * 4096
 
 
 def index_image(indices: Array, palette: Array) -> Image.Image:
@@ -47,51 +47,34 @@ def read(path: str | Path, exact: bool = True) -> tuple[Array, Array]:
         ValueError: it is missing or broken, moves, is partly transparent, far too large or of too many colours; the
             file is named.
     """
-    try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"{path} is an animation: save the frame that is meant")
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{path} has {image.width} x {image.height} pixels: at most {MOST_PIXELS} are read")
-            image.load()
-            see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            if see_through and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
-                raise ValueError(f"{path} is partly transparent: a background has no holes, so fill them")
-            if image.mode != "P" or see_through:
-                return _indexed(image.convert("RGB"), path, exact)
-            palette, indices = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3), np.asarray(image, np.uint8)
-    except FileNotFoundError:
-        raise ValueError(f"{path} is not there") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{path} has far too many pixels") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
+    image = opened(path, MOST_PIXELS)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+        raise ValueError(f"{path} is partly transparent: a background has no holes, so fill them")
+    if image.mode != "P":
+        return _indexed(image.convert("RGB"), path, exact)
+    palette, indices = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3), np.asarray(image, np.uint8)
     if indices.max() >= len(palette):
         raise ValueError(f"{path} points beyond the {len(palette)} colours of its palette")
     return indices, palette
 
 
 def _indexed(image: Image.Image, path: str | Path, exact: bool) -> tuple[Array, Array]:
-    pixels = np.asarray(image)
-    palette, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    palette, which = distinct(np.asarray(image))
     if len(palette) <= MOST:
-        return which.reshape(pixels.shape[:2]).astype(np.uint8), palette
+        return which.astype(np.uint8), palette
     if exact:
         raise ValueError(f"{path} has {len(palette)} colours, more than {MOST}: save it with a palette first")
     few = image.quantize(MOST, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     return np.asarray(few, np.uint8), np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
-def png(
-    indices: Array, palette: Array, about: Mapping[str, str] | None = None, transparent: int | None = None
-) -> bytes:
+def png(indices: Array, palette: Array, about: Mapping[str, str] | None = None) -> bytes:
     """An index picture as PNG, PLTE in the order of the palette; `about` becomes text, which Pillow has as `.text`."""
     said = PngImagePlugin.PngInfo()
     for key, value in (about or {}).items():
         said.add_itxt(key, value)
     file = BytesIO()
-    options = {} if transparent is None else {"transparency": transparent}
-    index_image(indices, palette).save(file, "PNG", pnginfo=said, optimize=False, **options)
+    index_image(indices, palette).save(file, "PNG", pnginfo=said, optimize=False)
     return file.getvalue()
 
 
@@ -105,11 +88,9 @@ def mask(said: str, size: tuple[int, ...]) -> Array:
     height, width = size
     numbers = said.split(",")
     if len(numbers) != 4 or not all(number.strip().lstrip("-").isdigit() for number in numbers):
-        try:
-            with Image.open(said) as image:
-                marked = np.asarray(image.convert("L")) > 127
-        except (OSError, SyntaxError, Image.DecompressionBombError):
-            raise ValueError(f'a mask is "left,top,width,height" or a picture file, got "{said}"') from None
+        if not Path(said).is_file():
+            raise ValueError(f'a mask is "left,top,width,height" or a picture file, got "{said}"')
+        marked = np.asarray(opened(said, MOST_PIXELS).convert("L")) > 127
         if marked.shape != (height, width):
             raise ValueError(f"{said} is {marked.shape[1]} x {marked.shape[0]}, and the picture {width} x {height}")
         return marked
@@ -154,35 +135,26 @@ def contact_sheet(
     return sheet
 
 
-def aseprite(layers: list[tuple[str, Array]], palette: Array, transparent: int = 0) -> bytes:
-    """An Aseprite sprite of one frame in indexed colour.
-
-    Args:
-        layers: name and indices (H, W) of each, from the back; the lowest one is a background, in which no index is
-            transparent.
-        palette: (K, 3) uint8.
-        transparent: the index that is empty in all other layers.
+def aseprite(indices: Array, palette: Array, name: str) -> bytes:
+    """An Aseprite sprite in indexed colour: one frame, one layer of that name, which is its background.
 
     Source: Aseprite's "File Format Specifications" (ase-file-specs.md): layer 0x2004, cel 0x2005, palette 0x2019.
     """
     colours = checked(palette)
-    height, width = layers[0][1].shape
-    chunks = [_chunk(0x2019, struct.pack("<III8x", len(colours), 0, len(colours) - 1) + b"".join(
-        struct.pack("<HBBBB", 0, *colour, 255) for colour in colours.tolist()
-    ))]  # fmt: skip
-    for number, (name, _) in enumerate(layers):
-        flags = 1 | 2 | (8 if number == 0 else 0)  # visible, editable, background
-        chunks.append(_chunk(0x2004, struct.pack("<HHHHHHB3x", flags, 0, 0, 0, 0, 0, 255) + _string(name)))
-    for number, (_, indices) in enumerate(layers):
-        if indices.shape != (height, width):
-            raise ValueError(f"all layers must be {width} x {height}, got {indices.shape[1]} x {indices.shape[0]}")
-        index_image(indices, colours)
-        cel = struct.pack("<HhhBHh5xHH", number, 0, 0, 255, 2, 0, width, height)
-        chunks.append(_chunk(0x2005, cel + zlib.compress(np.ascontiguousarray(indices).tobytes(), 9)))
+    index_image(indices, colours)
+    height, width = indices.shape
+    entries = b"".join(struct.pack("<HBBBB", 0, *colour, 255) for colour in colours.tolist())
+    flags = 1 | 2 | 8  # visible, editable, background: no index of it is transparent
+    cel = struct.pack("<HhhBHh5xHH", 0, 0, 0, 255, 2, 0, width, height)
+    chunks = [
+        _chunk(0x2019, struct.pack("<III8x", len(colours), 0, len(colours) - 1) + entries),
+        _chunk(0x2004, struct.pack("<HHHHHHB3x", flags, 0, 0, 0, 0, 0, 255) + _string(name)),
+        _chunk(0x2005, cel + zlib.compress(np.ascontiguousarray(indices).tobytes(), 9)),
+    ]
     body = b"".join(chunks)
     frame = struct.pack("<IHHH2xI", 16 + len(body), 0xF1FA, len(chunks), 100, len(chunks)) + body
     header = struct.pack(
-        *("<IHHHHHIHIIB3xHBBhhHH84x", 128 + len(frame), 0xA5E0, 1, width, height, 8, 1, 100, 0, 0, transparent),
+        *("<IHHHHHIHIIB3xHBBhhHH84x", 128 + len(frame), 0xA5E0, 1, width, height, 8, 1, 100, 0, 0, 0),
         *(len(colours), 1, 1, 0, 0, 16, 16),
     )
     return header + frame

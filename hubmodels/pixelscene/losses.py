@@ -77,7 +77,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor, m
 
 
 def differentiably_augmented(pictures: Tensor) -> Tensor:
-    """Each of (B, C, H, W) mirrored at random and moved by up to an eighth, grey at the edge.
+    """Each of (B, C, H, W) mirrored at random and moved by up to an eighth, black at the edge.
 
     The discriminator sees real and made pictures so; colours stay as they are, since a palette is what is judged.
     Chance is torch's, which a run seeds.

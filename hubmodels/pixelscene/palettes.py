@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy import ndarray as Array
-from PIL import Image, UnidentifiedImageError
 
-from hubmodels.images import from_uint8, from_unit, linear_to_srgb, save, srgb_to_linear, to_uint8, to_unit
+from hubmodels.images import from_uint8, from_unit, linear_to_srgb, opened, save, srgb_to_linear, to_uint8, to_unit
 
 MOST = 256
+MOST_PIXELS = 4096 * 4096
+"""Of a picture that is read."""
 KMEANS_ROUNDS = 20
 SHADES = 32
 """Steps from black to white of `shades`."""
@@ -219,17 +220,11 @@ def _act(data: bytes) -> Array:
 
 def _of_picture(path: Path) -> Array:
     """The palette of an index picture, or all colours of another one, in the order in which they are met."""
-    try:
-        with Image.open(path) as image:
-            if image.mode == "P":
-                return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    except UnidentifiedImageError:
-        raise _Damaged("it is no picture that can be read") from None
-    except Image.DecompressionBombError:
-        raise _Damaged("it has far too many pixels") from None
-    found, first = np.unique(pixels, axis=0, return_index=True)
-    return found[np.argsort(first)]
+    image = opened(path, MOST_PIXELS)
+    if image.mode == "P":
+        return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    colours, which = distinct(np.asarray(image.convert("RGB")))
+    return colours[np.unique(which, return_index=True)[1].argsort()]
 
 
 # --- colours ----------------------------------------------------------------------------------------------------
@@ -286,10 +281,17 @@ def six_bits(colours: Array) -> Array:
     return (six << 2) | (six >> 4)
 
 
+def distinct(pixels: Array) -> tuple[Array, Array]:
+    """The colours (K, 3) that are among (..., 3) uint8, and which of them is where (...)."""
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    packed, which = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    return (packed[:, None] >> np.array([16, 8, 0])).astype(np.uint8), which.reshape(pixels.shape[:-1])
+
+
 def nearest(colours: Array, palette: Array) -> Array:
     """(...) uint8: which colour of a palette is most like each of (..., 3) uint8."""
-    flat, which = np.unique(np.asarray(colours).reshape(-1, 3), axis=0, return_inverse=True)
-    return _nearest_lab(oklab(flat), oklab(palette))[which].reshape(np.shape(colours)[:-1])
+    flat, which = distinct(colours)
+    return _nearest_lab(oklab(flat), oklab(palette))[which]
 
 
 def _nearest_lab(lab: Array, targets: Array) -> Array:
@@ -345,7 +347,7 @@ def _bayer(pixels: Array, palette: Array, strength: float) -> Array:
     from hubmodels.pixelscene.drawing import THRESHOLDS
 
     height, width, _ = pixels.shape
-    flat, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    flat, which = distinct(pixels)
     lab, targets = oklab(flat), oklab(palette)
     first = _nearest_lab(lab, targets)
     second, share = np.empty_like(first), np.empty(len(flat))
@@ -359,7 +361,6 @@ def _bayer(pixels: Array, palette: Array, strength: float) -> Array:
         misses = ((along[..., None] * toward - off) ** 2).sum(2) + 0.03 * along * (1 - along) * lengths
         second[part] = misses.argmin(1)
         share[part] = np.take_along_axis(along, second[part][:, None].astype(int), 1)[:, 0]
-    which = which.reshape(height, width)
     down, across = -(-height // 8), -(-width // 8)
     thresholds = np.tile(THRESHOLDS, (down, across))[:height, :width]
     return np.where(share[which] * strength > thresholds, second[which], first[which])

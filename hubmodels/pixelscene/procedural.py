@@ -273,14 +273,11 @@ def street(s: Setting) -> None:
     tone = (
         0.5 + blocks(c.rng, (row * 977 + stone).astype(int), -0.12, 0.12) - 0.12 * ((u * 9 + (row % 2) / 2) % 1 < 0.12)
     )
-    c.paint(rows >= y0, "path", (tone - 0.1 * depth).clip(0.08, 0.9))
     things.hills(s, "far", y0 + 1, 12, 4)
     c.paint(rows >= y0, "path", (tone - 0.1 * depth).clip(0.08, 0.9))
     for side in (-1, 1):
-        edges = sorted(
-            (x0 + side * reach for reach in (10, *np.cumsum(c.rng.uniform(0.5, 0.9, 4)) * 68)), key=abs, reverse=False
-        )
-        edges = sorted({round(edge) for edge in edges}, key=lambda edge: abs(edge - x0))
+        reaches = 10, *np.cumsum(c.rng.uniform(0.5, 0.9, 4)) * 68
+        edges = sorted({round(x0 + side * reach) for reach in reaches}, key=lambda edge: abs(edge - x0))
         for near, far in zip(edges[:0:-1], edges[-2::-1], strict=True):
             front(s, x0, y0, near, far, c.uniform(0.8, 1.35))
     s.name("houses")

@@ -41,12 +41,12 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"temperature and top_k must be at least 0 and top_p in (0, 1], "
                 f"got {self.temperature}, {self.top_k}, {self.top_p}"
             )
-        if self.rounds < 1 or self.guidance < 0 or self.seed < 0:
+        if self.rounds < 1 or not 0 <= self.guidance < math.inf or self.seed < 0:
             raise ValueError("rounds must be at least 1, guidance and seed at least 0")
 
 
@@ -82,7 +82,8 @@ def sample(
     how: Sampling,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
-    """Palette (B, P), sorted from dark to light, and tokens (B, h, w), with all that was unknown drawn.
+    """Palette (B, P) and tokens (B, h, w), with all that was unknown drawn; by `masked` with the palette sorted from
+    dark to light.
 
     Args:
         words: as `PixelTransformer.read` takes them.
@@ -91,8 +92,7 @@ def sample(
         tokens: (B, h, w), -1 where it is not known.
 
     Raises:
-        ValueError: some of a palette is known and some not, or `ar` is asked for a part of a picture that comes before
-            what is known.
+        ValueError: of `masked`, some of a palette is known and some not.
     """
     context, there = model.read(words, told)
     if how.guidance != 1:

@@ -9,7 +9,7 @@ and so does the palette of a picture that is given.
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal, Protocol
 
@@ -39,8 +39,8 @@ Picture = tuple[Array, Array]
 SIDES = 64, 1280
 MOST_TOKENS = 4096
 Backend = Literal["torch", "mlx", "auto"]
-SEAM = 4
-"""Columns of tokens that are drawn anew where the edges of a picture that tiles meet."""
+SEAM = 32
+"""Pixels that are drawn anew where the edges of a picture that tiles meet, half of them on either side."""
 
 
 class Tokenizer(Protocol):
@@ -90,6 +90,8 @@ def loaded(vqgan: str, prior: str, backend: Backend = "auto") -> Pair:
         ValueError: they were not trained together.
     """
     tokenizer, transformer = PixelVQGAN.from_pretrained(vqgan), PixelTransformer.from_pretrained(prior)
+    if transformer.config.meaning not in ("", tokenizer.meaning()):
+        raise ValueError(f"{prior} was trained with a tokenizer whose tokens mean something else than those of {vqgan}")
     digest = blake2b(digest_size=8)
     for weight in [*tokenizer.state_dict().values(), *transformer.state_dict().values()]:
         digest.update(weight.numpy().tobytes())
@@ -140,8 +142,11 @@ def edit(
         ValueError: the mask is empty or of another size, or the picture cannot be encoded.
     """
     indices, palette = picture
-    if mask.shape != indices.shape or not mask.any():
-        raise ValueError(f"a mask marks something in {indices.shape[1]} x {indices.shape[0]} pixels, got {mask.shape}")
+    if mask.shape != indices.shape:
+        sizes = (f"{one.shape[1]} x {one.shape[0]}" for one in (indices, mask))
+        raise ValueError("a picture of {} pixels and its mask of {} do not fit".format(*sizes))
+    if not mask.any():
+        raise ValueError("the mask is empty: it marks what is to be drawn anew")
     tokens = unknown_in(_encoded(pair, picture), _stride(pair), mask)
     _, made = _drawn(pair, [caption], tokens, palette, how, progress)
     drawn = _decoded(pair, made[0], palette)[: indices.shape[0], : indices.shape[1]]
@@ -188,35 +193,32 @@ def vary(
     how: Sampling = PLAIN,
     progress: Progress = silent,
 ) -> list[Picture]:
-    """Pictures that share a part of their tokens with one, other parts each.
+    """Pictures that share a part of their tokens with one, other parts each; number i is that of seed + i alone.
 
     Raises:
         ValueError: the strength is not in (0, 1], or the picture cannot be encoded.
     """
     indices, palette = picture
-    tokens = forgotten(_encoded(pair, picture).expand(count, -1, -1), strength, how.seed)
-    _, made = _drawn(pair, [caption] * count, tokens, palette, how, progress)
-    whole = slice(0, indices.shape[0]), slice(0, indices.shape[1])
-    return [(_decoded(pair, one, palette)[whole], palette) for one in made]
+    tokens, made = _encoded(pair, picture), []
+    for number in range(count):
+        own = replace(how, seed=how.seed + number)
+        _, (drawn,) = _drawn(pair, [caption], forgotten(tokens, strength, own.seed), palette, own, progress)
+        made.append((_decoded(pair, drawn, palette)[: indices.shape[0], : indices.shape[1]], palette))
+    return made
 
 
 def tile(pair: Pair, picture: Picture, caption: str, how: Sampling = PLAIN, progress: Progress = silent) -> Picture:
-    """A picture whose left and right edges meet: what is around the seam is drawn anew and decoded around it.
+    """A picture whose left and right edges meet: SEAM columns around them are drawn anew; all others are the same.
 
     Raises:
-        ValueError: the picture cannot be encoded whole.
+        ValueError: the picture cannot be encoded.
     """
     indices, palette = picture
-    tokens = _encoded(pair, picture, whole=True)
-    stride, columns = _stride(pair), tokens.shape[2]
-    half = columns // 2
-    tokens = tokens.roll(half, 2)
-    seam = slice(half - SEAM // 2, half + SEAM // 2)
-    tokens[:, :, seam] = -1
-    _, made = _drawn(pair, [caption], tokens, palette, how, progress)
-    # with itself on both sides: the decoder then sees around the seam what it would see of a wall of tiles
-    wall = _decoded(pair, made[0].repeat(1, 3), palette)
-    return np.roll(wall[:, columns * stride : 2 * columns * stride], -half * stride, 1), palette
+    half = indices.shape[1] // 2 // _stride(pair) * _stride(pair)
+    mask = np.zeros(indices.shape, bool)
+    mask[:, half - SEAM // 2 : half + SEAM // 2] = True
+    made, _ = edit(pair, (np.roll(indices, half, 1), palette), caption, mask, how, progress)
+    return np.roll(made, -half, 1), palette
 
 
 def checked_size(size: tuple[int, int], pair: Pair) -> tuple[int, int]:

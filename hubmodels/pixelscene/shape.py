@@ -102,6 +102,8 @@ class PixelTransformerConfig:
     """Of `minilm`: which one."""
     text_revision: str = ""
     max_words: int = 64
+    meaning: str = ""
+    """That of the tokenizer that it is trained with (`PixelVQGAN.meaning`); empty fits any."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width // self.heads % 4:

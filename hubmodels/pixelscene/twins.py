@@ -15,7 +15,7 @@ from mlx.utils import tree_unflatten
 from torch import Tensor
 
 from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
-from hubmodels.pixelscene.transformer import Cache, PixelTransformer
+from hubmodels.pixelscene.transformer import PixelTransformer
 from hubmodels.pixelscene.vqgan import VQ, PixelVQGAN, Reconstruction
 
 
@@ -52,13 +52,12 @@ class Transformer:
         return _torch(colours), _torch(picture)
 
     def step(
-        self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Cache
-    ) -> tuple[Tensor, Cache]:
-        known = [(_mlx(key), _mlx(value)) for key, value in cache]
-        said, grown = self.network.step(
-            None if last is None else _mlx(last), place, size, _mlx(context), _mlx(told), known
-        )
-        return _torch(said), [(_torch(key), _torch(value)) for key, value in grown]
+        self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Any
+    ) -> tuple[Tensor, Any]:
+        """`cache` is MLX's own, which is only handed back."""
+        known = None if last is None else _mlx(last)
+        said, grown = self.network.step(known, place, size, _mlx(context), _mlx(told), cache)
+        return _torch(said), grown
 
 
 # --- training -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ edge of a leaf is not.
 
 import math
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,15 @@ class PixelVQGAN(
         self.encoder.requires_grad_(False)
         if isinstance(self.quantizer, VQ):
             self.quantizer.follows = False
+
+    def meaning(self) -> str:
+        """What tokens mean, in 16 letters: a digest of the encoder and the codes, as half precision stores them."""
+        shape = self.config.stride, self.config.quantizer, self.config.levels
+        digest = blake2b(repr(shape).encode(), digest_size=8)
+        for part in (self.encoder, self.quantizer):
+            for weight in part.state_dict().values():
+                digest.update(weight.half().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.inference_mode()
     def encode(self, indices: Tensor, palette: Tensor) -> Tensor:

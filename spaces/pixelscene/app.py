@@ -12,7 +12,7 @@ import random
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def only(gallery: Gallery, index: int | None) -> Shown:
 def repainted(pair: Pair, shown: Shown, caption: str, painted: dict | None, how: Sampling, progress: Callable) -> Shown:
     """With what was painted over drawn anew."""
     mask = brushed(painted, shown.picture[0].shape)
-    return Shown(scenes.edit(pair, shown.picture, said(caption), mask, how, progress), caption, how.seed)
+    made = scenes.edit(pair, shown.picture, said(caption), mask, how, progress)
+    return Shown(made, shown.caption or caption, how.seed)
 
 
 def brushed(painted: dict | None, size: tuple[int, ...]) -> np.ndarray:
@@ -149,16 +150,15 @@ def opened(file: str, pair: Pair) -> Shown:
         raise refusal(str(error).replace(str(file), Path(file).name)) from None
 
 
-def archive(shown: Shown, pair: Pair) -> Path:
-    """All that an artist may want of a picture, in a zip."""
+def archive(shown: Shown, pair: Pair, folder: Path) -> Path:
+    """All that an artist may want of a picture, in a zip in a folder."""
     indices, palette = shown.picture
-    folder = Path(tempfile.mkdtemp(prefix="scene-"))
     about = {"caption": shown.caption, "seed": str(shown.seed), "weights": pair.digest}
     with zipfile.ZipFile(folder / "scene.zip", "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("scene.png", files.png(indices, palette, about))
         for scale in (2, 4):
             out.writestr(f"scene-x{scale}.png", files.png(files.enlarged(indices, scale), palette, about))
-        out.writestr("scene.aseprite", files.aseprite([(shown.caption[:60] or "background", indices)], palette))
+        out.writestr("scene.aseprite", files.aseprite(indices, palette, shown.caption[:60] or "background"))
         for suffix in (".gpl", ".hex", ".pal", ".act"):
             path = folder / f"palette{suffix}"
             palettes.write(path, palette, shown.caption or "scene")
@@ -206,7 +206,11 @@ def large(shown: Shown, zoom: int) -> str:
 
 def wall(shown: Shown) -> str:
     """Three by three of it."""
-    return f'<div class="wall" style="background-image:url({_uri(shown.picture)})" role="img" aria-label="tiles"></div>'
+    height, width = (3 * side for side in shown.picture[0].shape)
+    return (
+        f'<div class="large"><div class="wall" role="img" aria-label="three by three of it" style="width:{width}px;'
+        f'height:{height}px;background-image:url({_uri(shown.picture)})"></div></div>'
+    )
 
 
 CLICKS = """element.addEventListener('click', event => {
@@ -215,7 +219,7 @@ CLICKS = """element.addEventListener('click', event => {
 });"""
 
 STYLE = """<style>
-.pixelscene img { image-rendering: pixelated; display: block; margin: 0 }
+.pixelscene img, .pixelscene .wall { image-rendering: pixelated; display: block; margin: 0 }
 .pixelscene .thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 8px }
 .pixelscene .thumbs button { padding: 3px; border-radius: 8px; border: 2px solid transparent; cursor: pointer;
     background: none }
@@ -225,7 +229,6 @@ STYLE = """<style>
 .pixelscene .large img { max-width: none }
 .pixelscene .palette { display: flex; flex-wrap: wrap; margin-top: 6px }
 .pixelscene .palette i { width: 10px; height: 14px }
-.pixelscene .wall { height: 600px; background-size: 33.333% auto; image-rendering: pixelated; border-radius: 8px }
 .pixelscene .chips button { font-size: 13px; padding: 3px 11px; border-radius: 99px; cursor: pointer; margin: 2px;
     border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary);
     color: var(--body-text-color) }
@@ -251,6 +254,7 @@ def page(pair: Pair) -> None:
             index,
             thumbs(gallery, index),
             large(shown, int(zoom)),
+            wall(shown),
             gr.ImageEditor(value=canvas),
             gr.Column(visible=True),
         )
@@ -335,8 +339,7 @@ def page(pair: Pair) -> None:
     ) -> tuple:
         shown, rounds = only(gallery, index), rounds_of(progress)
         made = answered(lambda: scenes.tile(pair, shown.picture, shown.caption, settings(*how), rounds))
-        tiled = Shown(made, shown.caption, int(how[0]))
-        return *more(gallery, [tiled], zoom), wall(tiled)
+        return more(gallery, [Shown(made, shown.caption, int(how[0]))], zoom)
 
     def on_swap(
         gallery: Gallery, index: int, palette: str, file: str | None, dither: str, strength: float, zoom: int
@@ -347,6 +350,10 @@ def page(pair: Pair) -> None:
         indices, own = shown.picture
         swapped = answered(lambda: palettes.remapped(own[indices], colours, dither, float(strength)))
         return more(gallery, [Shown((swapped, colours), shown.caption, shown.seed)], zoom)
+
+    def on_pack(gallery: Gallery, index: int) -> Iterator[gr.DownloadButton]:
+        with tempfile.TemporaryDirectory() as folder:  # Gradio has copied the file when it asks for more
+            yield gr.DownloadButton(value=str(archive(only(gallery, index), pair, Path(folder))), interactive=True)
 
     def on_open(gallery: Gallery, file: str, zoom: int) -> tuple:
         return more(gallery, [opened(file, pair)], zoom)
@@ -435,7 +442,7 @@ def page(pair: Pair) -> None:
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     busy = {"concurrency_limit": 1, "concurrency_id": "pixelscene", "api_visibility": "private"}
     how = [zoom, seed, temperature, top_k, guidance, rounds]
-    view = [gallery, index, pictures, chosen, canvas, below]
+    view = [gallery, index, pictures, chosen, tiles, canvas, below]
     drawing = {"fn": on_draw, "inputs": [caption, n, palette, own, *how], "outputs": view}
     gr.on([button.click, caption.submit], **drawing, **busy)
     lucky.click(lambda: random.SystemRandom().randrange(MAX_SEED + 1), None, seed, **quiet).then(**drawing, **busy)
@@ -452,15 +459,10 @@ def page(pair: Pair) -> None:
     repaint.click(on_repaint, [gallery, index, there, canvas, *how], view, **busy)
     outpaint.click(on_outpaint, [gallery, index, beyond, side, pixels, *how], view, **busy)
     vary.click(on_vary, [gallery, index, count, strength, *how], view, **busy)
-    tile.click(on_tile, [gallery, index, *how], [*view, tiles], **busy)
+    tile.click(on_tile, [gallery, index, *how], view, **busy)
     swap.click(on_swap, [gallery, index, other, own, dither, amount, zoom], view, **busy)
     mine.upload(on_open, [gallery, mine, zoom], view, **busy)
-    take.click(
-        lambda g, i: gr.DownloadButton(value=str(archive(only(g, i), pair)), interactive=True),
-        [gallery, index],
-        download,
-        api_visibility="private",
-    )
+    take.click(on_pack, [gallery, index], download, api_visibility="private")
 
     def draw_api(
         caption: str,

@@ -20,9 +20,9 @@ def picture(height: int = 6, width: int = 10, colours: int = 256) -> np.ndarray:
 
 def test_png_has_the_indices_the_palette_in_its_order_and_the_words(tmp_path: Path) -> None:
     indices, palette = picture(), BUILT_IN["vga"][::-1].copy()
-    images.save(tmp_path / "a.png", files.png(indices, palette, {"prompt": "Höhle 🕯", "seed": "3"}, transparent=7))
+    images.save(tmp_path / "a.png", files.png(indices, palette, {"prompt": "Höhle 🕯", "seed": "3"}))
     with Image.open(tmp_path / "a.png") as image:
-        assert image.mode == "P" and image.info["transparency"] == 7
+        assert image.mode == "P"
         assert np.array_equal(np.asarray(image), indices)
         assert image.getpalette() == palette.flatten().tolist()
         assert image.text == {"prompt": "Höhle 🕯", "seed": "3"}  # type: ignore[attr-defined]
@@ -94,16 +94,27 @@ def sprite(data: bytes) -> dict[str, Any]:
     return found
 
 
-def test_aseprite_has_layers_and_palette() -> None:
-    back, front = picture(), picture()[::-1].copy()
-    found = sprite(files.aseprite([("back", back), ("Wände", front)], BUILT_IN["vga"], transparent=5))
-    assert found["size"] == (10, 6) and found["transparent"] == 5
-    assert found["layers"] == [("back", True, True, 0), ("Wände", False, True, 0)]
+def test_aseprite_has_the_picture_and_its_palette() -> None:
+    found = sprite(files.aseprite(picture(), BUILT_IN["vga"], "Höhle"))
+    assert found["size"] == (10, 6) and found["layers"] == [("Höhle", True, True, 0)]
     assert found["palette"] == BUILT_IN["vga"].tolist()
-    for (layer, indices), (number, expected) in zip(found["cels"], enumerate((back, front)), strict=True):
-        assert layer == number and np.array_equal(indices, expected)
-    with pytest.raises(ValueError, match="all layers must be 10 x 6, got 6 x 6"):
-        files.aseprite([("back", back), ("front", picture(6, 6))], BUILT_IN["vga"])
+    ((layer, indices),) = found["cels"]
+    assert layer == 0 and np.array_equal(indices, picture())
+    with pytest.raises(ValueError, match="beyond a palette of 4 colours"):
+        files.aseprite(picture(), BUILT_IN["cga"], "Höhle")
+
+
+@pytest.mark.parametrize("end", ["png", "gif"])
+def test_an_index_that_is_transparent_and_not_used_changes_nothing(tmp_path: Path, end: str) -> None:
+    """Many programs keep one."""
+    indices, palette = picture(colours=15), BUILT_IN["ega"][::-1].copy()
+    file = tmp_path / f"a.{end}"
+    files.index_image(indices, palette).save(file, transparency=15, optimize=False)
+    found, same = files.read(file)
+    assert np.array_equal(found, indices) and np.array_equal(same[:16], palette)
+    files.index_image(indices, palette).save(file, transparency=3, optimize=False)
+    with pytest.raises(ValueError, match="partly transparent"):
+        files.read(file)
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

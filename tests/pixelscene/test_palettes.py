@@ -83,7 +83,7 @@ def test_the_palette_of_a_picture(tmp_path: Path) -> None:
         ("a.pal", b"RIFF\0\0\0\0WAVEfmt " + bytes(20), "no palette"),
         ("a.pal", b"RIFF\0\0\0\0PAL data" + struct.pack("<IHH", 8, 0x300, 9), "breaks off: 9 colours"),
         ("a.act", b"123", "it has 3 bytes"),
-        ("a.png", b"\x89PNG\r\n\x1a\nnothing", "no picture"),
+        ("a.png", b"\x89PNG\r\n\x1a\nnothing", "cannot be read as a picture"),
         ("a.txt", b"000000", "its name must end in .gpl, .hex"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from tiny import awake
 
 from hubmodels.pixelscene import scene, twins
-from hubmodels.pixelscene.palettes import BUILT_IN
+from hubmodels.pixelscene.palettes import BUILT_IN, oklab
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.scene import Pair, draw, edit, loaded, outpaint, tile, vary
 from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
@@ -86,33 +86,40 @@ def test_variations_differ_and_little_strength_changes_little() -> None:
     few, many = (vary(pair(), picture(), "a castle", 3, strength, QUICK) for strength in (0.1, 1.0))
     assert len(few) == 3 and all((one[0] != few[0][0]).any() for one in few[1:])
     plain = pair().tokenizer
-    from hubmodels.pixelscene.palettes import oklab
-
     lab = torch.from_numpy(oklab(PALETTE)).float()[None]
     back = plain.decode(plain.encode(torch.from_numpy(picture()[0])[None], lab), lab)[0].numpy()
     changed = [np.mean([(one != back).mean() for one, _ in made]) for made in (few, many)]
     assert 0 < changed[0] < changed[1]
 
 
-def test_a_tile_is_decoded_around_its_seam() -> None:
-    """A longer wall of it, decoded as one picture, is the tile over and over: there is no edge for the decoder."""
-    both, indices = pair(), picture(64, 128)[0]
-    seen = []
+@pytest.mark.parametrize("size", [(64, 128), (75, 90)])
+def test_a_tile_is_drawn_anew_around_its_seam_alone(size: tuple[int, int]) -> None:
+    """And as one piece: where its edges meet is in the middle of what the decoder draws."""
+    both, (indices, palette), half = pair(), picture(*size), size[1] // 16 * 8
+    drawn = []
 
     class Seen:
         config = both.tokenizer.config
         encode = both.tokenizer.encode
 
         def decode(self, tokens: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
-            seen.append((tokens, palette))
+            drawn.append(both.tokenizer.decode(tokens, palette)[0].numpy())
             return both.tokenizer.decode(tokens, palette)
 
-    made, _ = tile(Pair(Seen(), both.transformer), (indices, PALETTE), "a castle", QUICK)
-    tokens, palette = seen[0]
-    wall = both.tokenizer.decode(tokens[:, :, :16].repeat(1, 1, 7), palette)[0].numpy()
-    assert made.shape == indices.shape
-    for start in (2 * 128, 3 * 128 + 40, 4 * 128):
-        assert (np.roll(made, 64 - start, 1) == wall[:, start : start + 128]).all()
+    made, same = tile(Pair(Seen(), both.transformer), (indices, palette), "a castle", QUICK)
+    assert made.shape == size and (same == palette).all()
+    away, seam = np.ones(size[1], bool), slice(half - 16, half + 16)
+    away[seam] = False
+    moved, before = np.roll(made, half, 1), np.roll(indices, half, 1)
+    assert (moved[:, away] == before[:, away]).all()
+    assert (moved[:, seam] == drawn[0][: size[0], seam]).all() and (moved[:, seam] != before[:, seam]).any()
+
+
+def test_of_several_each_is_that_of_its_own_seed() -> None:
+    both, third = pair(), replace(QUICK, seed=QUICK.seed + 2)
+    many = vary(both, picture(), "a castle", 3, 0.3, QUICK)
+    ((alone, _),) = vary(both, picture(), "a castle", 1, 0.3, third)
+    assert (many[2][0] == alone).all() and (many[1][0] != alone).any()
 
 
 @pytest.mark.parametrize("what", ["draw", "edit"])
@@ -155,19 +162,35 @@ def test_both_are_loaded_and_must_belong_together(tmp_path: Path) -> None:
         loaded(str(tmp_path / "vqgan"), str(tmp_path / "other"), "torch")
 
 
+def test_tokens_must_mean_what_they_meant_in_training(tmp_path: Path) -> None:
+    tokenizer, _ = models()
+    PixelTransformer(replace(TRANSFORMER, meaning=tokenizer.meaning())).save_pretrained(tmp_path / "prior")
+
+    def fits() -> Pair:
+        tokenizer.save_pretrained(tmp_path / "vqgan", dtype=torch.float16)
+        return loaded(str(tmp_path / "vqgan"), str(tmp_path / "prior"), "torch")
+
+    assert fits().transformer.config.meaning == PixelVQGAN.from_pretrained(tmp_path / "vqgan").meaning()
+    torch.nn.init.normal_(tokenizer.decoder.leave.weight)
+    fits()
+    torch.nn.init.normal_(tokenizer.encoder.leave.weight)
+    with pytest.raises(ValueError, match="whose tokens mean something else"):
+        fits()
+
+
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
         (lambda both: draw(both, ["a"], (81, 64)), "multiples of 8 from 64"),
         (lambda both: draw(both, ["a"], (8, 64)), "multiples of 8 from 64"),
         (lambda both: draw(both, ["a"], (1280, 1280)), "are too many"),
-        (lambda both: edit(both, picture(), "a", np.zeros((72, 96), bool)), "marks something"),
-        (lambda both: edit(both, picture(), "a", np.ones((72, 95), bool)), "marks something"),
+        (lambda both: edit(both, picture(), "a", np.zeros((72, 96), bool)), "the mask is empty"),
+        (lambda both: edit(both, picture(), "a", np.ones((72, 95), bool)), "of 96 x 72 pixels and its mask of 95 x 72"),
         (lambda both: outpaint(both, picture(), "a"), "multiples of 8 pixels, got none"),
         (lambda both: outpaint(both, picture(), "a", left=7), "got left=7"),
         (lambda both: outpaint(both, picture(), "a", left=8000), "multiples of 8 from 64"),
         (lambda both: outpaint(both, picture(75, 96), "a", left=8), "multiples of 8 from 64"),
-        (lambda both: tile(both, picture(72, 90), "a"), "8 does not divide"),
+        (lambda both: tile(both, picture(8, 90), "a"), "multiples of 8 from 64"),
         (lambda both: vary(both, picture(), "a", 2, 0.0), "strength"),
     ],
 )
