@@ -366,7 +366,7 @@ def scene(
         wanted = _pair(size, "x", "--size") if size else pair.size
         made = pixelscene.draw(pair, [caption] * n, wanted, colours, how, progress)
         if tile:
-            made = [pixelscene.tile(pair, *one, progress) for one in zip(made, [caption] * n, each, strict=True)]
+            made = [pixelscene.tile(pair, one, caption, own, progress) for one, own in zip(made, each, strict=True)]
     elif mask:
         marked = files.mask(mask, picture[0].shape)
         made = [pixelscene.edit(pair, picture, caption, marked, one, progress) for one in each]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 MAX_PIXELS = 8192 * 8192
@@ -29,7 +29,7 @@ CELL_PX = 192
 """Small pictures are enlarged to about this width, to leave room for their captions."""
 
 
-def opened(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
+def opened(path: str | Path, most: int) -> Image.Image:
     """A picture file, decoded.
 
     Args:
@@ -50,7 +50,7 @@ def opened(path: str | Path, most: int = MAX_PIXELS) -> Image.Image:
         raise ValueError(f"{path} is not there") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} has far too many pixels") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a picture: {error}") from None
 
 
