@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,11 @@ def test_kept_tokens_mean_what_they_meant_and_look_otherwise(data: Path, tmp_pat
     assert not torch.equal(before.decoder.leave.weight, after.decoder.leave.weight)
     with pytest.raises(ValueError, match="say which with --start"):
         replace(plain, keep_tokens=True)
+    shutil.rmtree(tmp_path / "first")
+    export = (tmp_path / "then" / "export" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "then" / "export")
+    this.main(this.resumed(this.Config(resume=str(tmp_path / "then"))))
+    assert (tmp_path / "then" / "export" / "model.safetensors").read_bytes() == export, "what it began with may be gone"
 
 
 def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path: Path) -> None:
