@@ -20,6 +20,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 from datasets_builders import neuropbr as materials
+from datasets_builders import pixelscene as backgrounds
 from datasets_builders import scenes
 from hubmodels import DistilledRenderer, NeuroPBR, cli
 from hubmodels.distill.model import DistilledRendererConfig
@@ -65,10 +66,14 @@ INTERFACES: dict[str, Callable] = {
     "hubmodels eval": parsed_only(cli.evaluate),
     "hubmodels demo": parsed_only(cli.demo),
     "hubmodels pbr": parsed_only(cli.pbr),
+    "hubmodels scene": parsed_only(cli.scene),
     "python -m datasets_builders.scenes": scenes.Config,
     "python -m datasets_builders.neuropbr": materials.Config,
+    "python -m datasets_builders.pixelscene": backgrounds.Config,
     "accelerate launch train_scripts/distill.py": script_config("distill"),
     "accelerate launch train_scripts/neuropbr.py": script_config("neuropbr"),
+    "accelerate launch train_scripts/pixelscene_vqgan.py": script_config("pixelscene_vqgan"),
+    "accelerate launch train_scripts/pixelscene_transformer.py": script_config("pixelscene_transformer"),
 }
 
 

@@ -20,12 +20,12 @@ class PixelVQGANConfig:
     """Pixels a side of a token: 8 makes 1,000 of 320 x 200, 16 makes 240 of 320 x 192."""
     channels: int = 32
     """At full size; as many times as `growth` says with each halving."""
-    growth: str = "1,2,3,4,4"
+    growth: str = "1,2,3,6,6"
     """Channels at full size, half, quarter ... by `channels`."""
     blocks: int = 2
     """Residual blocks at each size."""
     quantizer: Literal["fsq", "vq"] = "fsq"
-    levels: str = "8,5,5,5"
+    levels: str = "8,8,6,5"
     """Of fsq: steps of each number of a code."""
     codes: int = 1024
     """Of vq."""

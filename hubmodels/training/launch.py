@@ -1,6 +1,8 @@
 """The processes and the precision that a run gets."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ def launched(config: RunConfig) -> Accelerator:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # accelerate launch sets OMP_NUM_THREADS=1 without a word, which leaves all cores but one idle
     torch.set_num_threads(config.threads or max(1, _cores() // local))
+    keep_freed_memory()
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=precision,
@@ -41,6 +44,19 @@ def launched(config: RunConfig) -> Accelerator:
             f"accelerate launch --multi_gpu --num_processes {wanted} SCRIPT"
         )
     return accelerator
+
+
+def keep_freed_memory() -> None:
+    """From now on tensors that are freed on the CPU leave their memory to the next ones, where the C library is glibc.
+
+    It hands large blocks back at once, and the system clears each page anew: a third of the time of a step that makes
+    tensors of some 30 MB.
+    """
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    trim_threshold, mmap_max = -1, -4  # M_* of malloc.h
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _cores() -> int:
