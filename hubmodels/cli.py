@@ -71,6 +71,7 @@ def evaluate(
     real: str = "",
     vqgan: str = "",
     vqgan_run: str = "",
+    ablations: Path | None = None,
     rows: int | None = None,
     seed: int = 1,
     size: int | None = None,
@@ -95,6 +96,7 @@ def evaluate(
         real: Of pixelscene: the pictures of games of training.
         vqgan: Of pixelscene: its tokenizer; the released one if left out.
         vqgan_run: Of pixelscene: folder of the tokenizer's training run, likewise.
+        ablations: Of pixelscene: table of benchmarks.pixelscene_ablations, for the tokenizer's card.
         rows: What is made on the fly: scenes of each split for distill, 1000 if left out; materials for neuropbr, 64;
             pictures that pixelscene draws, 128.
         seed: Of what is made on the fly.
@@ -112,8 +114,9 @@ def evaluate(
         raise ValueError("--rows must be at least 1")
     if size is not None and system != "neuropbr":
         raise ValueError(f"--size is for neuropbr: pictures of {system} have the size of its network")
-    if system != "pixelscene" and (real or vqgan or vqgan_run):
-        raise ValueError("--real, --vqgan and --vqgan-run are for pixelscene")
+    if system != "pixelscene" and (real or vqgan or vqgan_run or ablations):
+        raise ValueError("--real, --vqgan, --vqgan-run and --ablations are for pixelscene")
+    compared = ablations.read_text() if ablations else ""
     source = weights or released(system, "PRIOR" if system == "pixelscene" else "MODEL")
 
     def progress(steps: Iterable, what: str) -> Iterable:
@@ -153,7 +156,7 @@ def evaluate(
         result, made = measured.report(pair, twin, sets, rows or measured.ROWS, seed, progress)
         files = measured.publish(pair, result, made, sets, report)
         both = (PixelVQGAN.from_pretrained(tokenizer), PixelTransformer.from_pretrained(source))
-        said = measured.cards(result, pair, training, measured.notices(sets.train))
+        said = measured.cards(result, pair, training, measured.notices(sets.train), compared)
         cards = dict(zip((tokenizer, source), zip(both, said, strict=True), strict=True))
     for folder, (network, words) in cards.items() if card else ():
         network.card = words

@@ -337,15 +337,17 @@ networks, `PixelVQGAN` and `PixelTransformer`.
   that are new. What the tokenizer gives back of a training picture is within {copy:.1f}: that would be a copy.
 - **seam**: the step from the right edge to the left by those inside is {tiled:.2f} after `--tile`, {plain:.2f} before.
 {twin}
+
 """
 
 
-def cards(result: dict, pair: Pair, training: Sequence[str], notices: str) -> tuple[str, str]:
+def cards(result: dict, pair: Pair, training: Sequence[str], notices: str, ablations: str) -> tuple[str, str]:
     """What was measured, as Markdown for the cards of the tokenizer and of the transformer.
 
     Args:
         training: how the run of each went, or "".
         notices: what the owners of pictures that it learned from ask to be said.
+        ablations: Markdown of what choices in the tokenizer are worth, or "".
     """
     memory, seam, twin = result["memory"], result["seam"], result["twin"]
     said = (
@@ -371,8 +373,9 @@ def cards(result: dict, pair: Pair, training: Sequence[str], notices: str) -> tu
     transformer = TRANSFORMER_CARD.format(
         colours=pair.transformer.config.colours, millions=(counts["both"] - counts["tokenizer"]) / 1e6
     )
+    worth = f"## What its parts are worth\n\n{ablations}\n" if ablations else ""
     ends = [f"{notices}\n\n{how}".strip() + "\n" for how in training]
-    return tokenizer + measured + ends[0], transformer + measured + ends[1]
+    return tokenizer + measured + worth + ends[0], transformer + measured + ends[1]
 
 
 def notices(table: Table) -> str:

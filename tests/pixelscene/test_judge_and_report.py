@@ -146,6 +146,8 @@ def test_a_report_says_everything(data: Path, tmp_path: Path, monkeypatch: pytes
     assert {who: one["all"] for who, one in result["agreement"].items()}.keys() == {"painted", "drawn", "shuffled"}
     written = report.publish(pair, result, made, sets, tmp_path / "new" / "report.json")
     assert [path.name for path in written] == ["report.json", "drawn.png", "nearest.png", "rebuilt.png"]
-    for card in report.cards(result, pair, ["How it went", ""], report.notices(sets.train)):
+    cards = report.cards(result, pair, ["How it went", ""], report.notices(sets.train), "| a | 1 dB |")
+    for card in cards:
         assert report.table(result) in card and "procedural: CC0-1.0" in card
         assert "{" not in card and "nan" not in card
+    assert ["| a | 1 dB |" in card for card in cards] == [True, False]

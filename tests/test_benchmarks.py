@@ -1,0 +1,35 @@
+"""Benchmarks that train: their options are the scripts', their tables are the runs'."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tyro
+from training_runs import ROOT, module
+
+from benchmarks import pixelscene_ablations as ablations
+
+
+def test_variants_are_settings_of_the_script_and_differ() -> None:
+    script = module(ROOT / "train_scripts/pixelscene_vqgan.py")
+    settings = [tyro.cli(script.Config, args=options) for options in ablations.VARIANTS.values()]
+    assert settings[0] == script.Config() and len({repr(one) for one in settings}) == len(ablations.VARIANTS)
+
+
+def test_a_table_has_the_last_scores_of_each_run(tmp_path: Path) -> None:
+    config = ablations.Config(out=tmp_path)
+    score = dict.fromkeys(ablations.SCORES, 0.5)
+    for seed, psnr in enumerate((21.0, 24.0)):
+        out = ablations.folder(config, "stride 16", seed)
+        (out / "export").mkdir(parents=True)  # so it is finished
+        lines = [{"step": 300} | score, {"step": 600} | score | {"psnr": psnr}, {"step": 600, "lr": 0.1}]
+        (out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = [ablations.trained(config, "stride 16", seed) for seed in (0, 1)]
+    *_, line = ablations.tabulated({"stride 16": rows}).splitlines()
+    assert line == "| stride 16 | 22.50 ± 2.12 | 50.0 | 0.50 | 0.50 | 0.50 | 50 |"
+
+
+def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
+    config = ablations.Config(data=(str(tmp_path / "none"),), out=tmp_path)
+    with pytest.raises(OSError, match="VQ instead of FSQ: pixelscene_vqgan: .*none has no pictures to read"):
+        ablations.trained(config, "VQ instead of FSQ", 0)
