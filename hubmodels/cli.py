@@ -288,7 +288,7 @@ def scene(
     variations: int = 0,
     strength: float = 0.4,
     scale: int = 1,
-    export: tuple[Literal["gpl", "hex", "pal", "act", "aseprite"], ...] = (),
+    export: tuple[Literal["gpl", "hex", "pal", "act", "aseprite", "lbm"], ...] = (),
     backend: Literal["auto", "torch", "mlx"] = "auto",
     vqgan: str = "",
     prior: str = "",
@@ -320,7 +320,8 @@ def scene(
         variations: Of --edit: so many pictures like it, instead of --n.
         strength: Of --variations: share of the picture that is forgotten, above 0 and at most 1.
         scale: Also write NAME-x3.png, every pixel so many times as large, 2 to 6.
-        export: Also write the palette, or a sprite for Aseprite, beside each picture.
+        export: Also write the palette, a sprite for Aseprite, or a picture for Deluxe Paint and GrafX2 whose colour
+            ramps can be cycled, beside each picture.
         backend: Library to compute with; auto is mlx on Apple silicon and torch elsewhere.
         vqgan: Tokenizer, a folder or Hub repository; the released weights if left out.
         prior: Transformer, likewise.
@@ -380,6 +381,7 @@ def scene(
         made = pixelscene.vary(pair, picture, caption, variations, strength, how, progress)
     else:
         made = [pixelscene.tile(pair, picture, caption, one, progress) for one in each]
+    sprites = {"aseprite": files.aseprite, "lbm": files.lbm}
     for number, (indices, own) in enumerate(made, 1):
         about = {"caption": caption, "seed": str(seed + number - 1), "weights": pair.digest}
         path = output if len(made) == 1 else output.with_stem(f"{output.stem}-{number}")
@@ -391,8 +393,8 @@ def scene(
             print(f"wrote {large}")
         for kind in export:
             beside = path.with_suffix(f".{kind}")
-            if kind == "aseprite":
-                save(beside, files.aseprite(indices, own, caption[:60]))
+            if kind in sprites:
+                save(beside, sprites[kind](indices, own, caption[:60]))
             else:
                 palettes.write(beside, own, caption)
             print(f"wrote {beside}")

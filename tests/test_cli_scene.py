@@ -51,9 +51,9 @@ def pixels(name: str) -> np.ndarray:
 
 def test_several_pictures_with_all_that_goes_with_them(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["-o", "out.png", "-t", "0.9", "-k", "10", "-n", "2", "--seed", "3", "--palette", "ega"]
-    run("scene", "A castle at night", *options, *QUICK, "--scale", "3", "--export", "gpl", "aseprite")
+    run("scene", "A castle at night", *options, *QUICK, "--scale", "3", "--export", "gpl", "aseprite", "lbm")
     written = [line.removeprefix("wrote ") for line in capsys.readouterr().out.splitlines() if "wrote" in line]
-    expected = {f"out-{n}{end}" for n in (1, 2) for end in (".png", "-x3.png", ".gpl", ".aseprite")}
+    expected = {f"out-{n}{end}" for n in (1, 2) for end in (".png", "-x3.png", ".gpl", ".aseprite", ".lbm")}
     assert set(written) == expected | {"out-sheet.png"} == {path.name for path in Path().iterdir()} - {"room.png"}
     with Image.open("out-1.png") as image, Image.open("out-2.png") as other:
         assert np.array_equal(np.array(image.getpalette()).reshape(-1, 3), BUILT_IN["ega"])

@@ -1,4 +1,4 @@
-"""What artists open: index pictures with their exact palette as PNG and .aseprite, enlarged views, contact sheets.
+"""What artists open: index pictures with their exact palette as PNG, .aseprite and .lbm, enlarged, on contact sheets.
 
 Pixels are never resampled: enlarging repeats them.
 """
@@ -14,10 +14,12 @@ from numpy import ndarray as Array
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from hubmodels.images import opened
-from hubmodels.pixelscene.palettes import MOST, MOST_PIXELS, checked, distinct
+from hubmodels.pixelscene.palettes import MOST, MOST_PIXELS, checked, distinct, ramps
 
 SCALES = range(1, 7)
 GAP, LINE = 6, 14
+TURN, MOST_RANGES = 2730, 16
+"""Of .lbm: how fast a ramp turns, in 1 / 16,384 of 60 steps a second (10), and how many ramps Deluxe Paint knows."""
 
 
 def index_image(indices: Array, palette: Array) -> Image.Image:
@@ -158,6 +160,30 @@ def aseprite(indices: Array, palette: Array, name: str) -> bytes:
         *(len(colours), 1, 1, 0, 0, 16, 16),
     )
     return header + frame
+
+
+def lbm(indices: Array, palette: Array, name: str) -> bytes:
+    """A picture as Deluxe Paint kept it on the PC, with the ramps of its palette ready to be turned: programs that do
+    (Deluxe Paint, GrafX2, Pro Motion) list them, at rest until someone starts them.
+
+    Source: Electronic Arts 1985, "EA IFF 85" (chunks) and "ILBM" (BMHD, CMAP); Deluxe Paint's CRNG, and "PBM ", whose
+    BODY has a byte for each pixel.
+    """
+    colours = checked(palette)
+    index_image(indices, colours)
+    height, width = indices.shape
+    ranges = [struct.pack(">HHHBB", 0, TURN, 0, first, last) for first, last in ramps(colours)[:MOST_RANGES]]
+    chunks = [
+        (b"BMHD", struct.pack(">HHhhBBBBHBBhh", width, height, 0, 0, 8, 0, 0, 0, 0, 5, 6, width, height)),
+        (b"CMAP", colours.tobytes().ljust(3 * MOST, b"\0")),
+        *((b"CRNG", one) for one in ranges),
+        (b"ANNO", name.encode("ascii", "replace")),
+        (b"BODY", np.pad(indices, ((0, 0), (0, width % 2))).tobytes()),
+    ]
+    body = b"PBM " + b"".join(
+        kind + struct.pack(">I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in chunks
+    )
+    return b"FORM" + struct.pack(">I", len(body)) + body
 
 
 def _chunk(kind: int, data: bytes) -> bytes:

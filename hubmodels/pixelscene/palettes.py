@@ -23,6 +23,8 @@ MOST_PIXELS = 4096 * 4096
 KMEANS_ROUNDS = 20
 SHADES = 32
 """Steps from black to white of `shades`."""
+GREYISH, HUE, LEAST = 0.02, np.pi / 3, 4
+"""Of ramps: chroma below which a colour has no hue, how far hues of one may be apart, and of how many colours it is."""
 SUFFIXES = (".gpl", ".hex", ".pal", ".act", ".png")
 Dither = Literal["none", "bayer", "floyd-steinberg"]
 
@@ -322,6 +324,47 @@ def reduced(indices: Array, palette: Array, most: int) -> tuple[Array, Array]:
     centres = centres[centres[:, 0].argsort(kind="stable")]
     own = _nearest_lab(lab, centres)
     return own[which].reshape(indices.shape), from_oklab(centres)
+
+
+def in_ramps(palette: Array) -> Array:
+    """The colours of a palette, each once, in ramps from dark to light: the greys, then hue after hue. Who turns
+    colours, as VGA games did for water and fire, needs those of a ramp side by side."""
+    colours, _ = distinct(palette)
+    lab = oklab(colours)
+    colours, lab = (one[lab[:, 0].argsort(kind="stable")] for one in (colours, lab))
+    hue, grey = np.arctan2(lab[:, 2], lab[:, 1]) % (2 * np.pi), np.hypot(lab[:, 1], lab[:, 2]) < GREYISH
+    turned = np.flatnonzero(~grey)[hue[~grey].argsort(kind="stable")]
+    if len(turned):  # round the circle, from behind its widest gap
+        first = np.diff(hue[turned], prepend=hue[turned[-1]] - 2 * np.pi).argmax()
+        hue[turned[:first]] += 2 * np.pi
+        turned = np.roll(turned, -first)
+    order = [np.flatnonzero(grey), *(np.sort(one) for one in _alike(turned, hue))]
+    return colours[np.concatenate(order)]
+
+
+def _alike(turned: Array, hue: Array) -> list[Array]:
+    """Numbers that are sorted by hue, cut at the widest gaps until the hues of each part are alike."""
+    if not len(turned) or hue[turned[-1]] - hue[turned[0]] <= HUE:
+        return [turned]
+    cut = np.diff(hue[turned]).argmax() + 1
+    return _alike(turned[:cut], hue) + _alike(turned[cut:], hue)
+
+
+def ramps(palette: Array) -> list[tuple[int, int]]:
+    """First and last index of each run of colours that only get lighter, or only darker, and are of one hue."""
+    lab = oklab(palette)
+    hue, grey = np.arctan2(lab[:, 2], lab[:, 1]), np.hypot(lab[:, 1], lab[:, 2]) < GREYISH
+    apart = np.abs((np.diff(hue) + np.pi) % (2 * np.pi) - np.pi)
+    steps = np.sign(np.diff(lab[:, 0]).round(6)) * ((apart <= HUE) | grey[1:] | grey[:-1])
+    found, start = [], 0
+    while start < len(steps):
+        end = start
+        while end < len(steps) and steps[end] == steps[start] != 0:
+            end += 1
+        long = end - start + 1 >= LEAST
+        found += [(start, end)] if long else []
+        start = end + 1 if long else max(end, start + 1)
+    return found
 
 
 def remapped(pixels: Array, palette: Array, dither: Dither = "none", strength: float = 1.0) -> Array:

@@ -250,7 +250,8 @@ def compared_twin(pair: Pair, twin: Pair, captions: list[str], seed: int) -> dic
     """Share of pixels and of palette colours that both libraries draw alike from one seed."""
     first, second = (scene.draw(one, captions, one.size, how=Sampling(seed=seed)) for one in (pair, twin))
     pixels = [(a[1][a[0]] == b[1][b[0]]).all(-1).mean() for a, b in zip(first, second, strict=True)]
-    colours = [(a[1] == b[1]).all(-1).mean() for a, b in zip(first, second, strict=True)]
+    sets = [[set(map(tuple, palette.tolist())) for _, palette in made] for made in (first, second)]
+    colours = [len(a & b) / len(a | b) for a, b in zip(*sets, strict=True)]
     return {"pixels": float(np.mean(pixels)), "colours": float(np.mean(colours))}
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy import ndarray as Array
 from torch import Tensor
 
-from hubmodels.pixelscene.palettes import oklab, reduced
+from hubmodels.pixelscene.palettes import in_ramps, oklab, reduced
 from hubmodels.pixelscene.sampling import (
     PLAIN,
     Progress,
@@ -124,7 +124,7 @@ def draw(
     width, height = checked_size(size, pair)
     tokens = torch.full((len(captions), height // _stride(pair), width // _stride(pair)), -1)
     said, made = _drawn(pair, captions, tokens, palette, how, progress)
-    colours = list(token_colours(said).numpy()) if palette is None else [palette] * len(captions)
+    colours = [palette] * len(captions) if palette is not None else map(in_ramps, token_colours(said).numpy())
     return [(_decoded(pair, one, own), own) for one, own in zip(made, colours, strict=True)]
 
 

@@ -158,7 +158,8 @@ def archive(shown: Shown, pair: Pair, folder: Path) -> Path:
         out.writestr("scene.png", files.png(indices, palette, about))
         for scale in (2, 4):
             out.writestr(f"scene-x{scale}.png", files.png(files.enlarged(indices, scale), palette, about))
-        out.writestr("scene.aseprite", files.aseprite(indices, palette, shown.caption[:60] or "background"))
+        for suffix, sprite in (("aseprite", files.aseprite), ("lbm", files.lbm)):
+            out.writestr(f"scene.{suffix}", sprite(indices, palette, shown.caption[:60] or "background"))
         for suffix in (".gpl", ".hex", ".pal", ".act"):
             path = folder / f"palette{suffix}"
             palettes.write(path, palette, shown.caption or "scene")
@@ -430,7 +431,8 @@ def page(pair: Pair) -> None:
             swap = gr.Button("Bring it there", variant="primary", elem_id="scene-swap")
         with gr.Tab("Take away"):
             gr.Markdown(
-                "Index PNG with its exact palette (and twice and four times as large), Aseprite sprite, palettes."
+                "Index PNG with its exact palette (and twice and four times as large), Aseprite sprite, palettes, "
+                "and an LBM whose colour ramps Deluxe Paint and GrafX2 can cycle."
             )
             take = gr.Button("Pack", variant="primary", elem_id="scene-pack")
             download = gr.DownloadButton("scene.zip", interactive=False, elem_id="scene-zip")

@@ -1,4 +1,4 @@
-"""Files for artists, opened again by Pillow and by a reader of the published .aseprite format."""
+"""Files for artists, opened again by Pillow and by readers of the published .aseprite and IFF formats."""
 
 import struct
 import zlib
@@ -11,7 +11,7 @@ from PIL import Image
 
 from hubmodels import images
 from hubmodels.pixelscene import files
-from hubmodels.pixelscene.palettes import BUILT_IN
+from hubmodels.pixelscene.palettes import BUILT_IN, ramps
 
 
 def picture(height: int = 6, width: int = 10, colours: int = 256) -> np.ndarray:
@@ -102,6 +102,35 @@ def test_aseprite_has_the_picture_and_its_palette() -> None:
     assert layer == 0 and np.array_equal(indices, picture())
     with pytest.raises(ValueError, match="beyond a palette of 4 colours"):
         files.aseprite(picture(), BUILT_IN["cga"], "Höhle")
+
+
+def iff(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Kind and chunks of a file, by Electronic Arts' "EA IFF 85"."""
+    assert data[:4] == b"FORM" and struct.unpack(">I", data[4:8])[0] == len(data) - 8
+    chunks, at = [], 12
+    while at < len(data):
+        size = struct.unpack_from(">I", data, at + 4)[0]
+        chunks.append((data[at : at + 4], data[at + 8 : at + 8 + size]))
+        at += 8 + size + size % 2
+    assert at == len(data)
+    return data[8:12], chunks
+
+
+def test_lbm_has_the_picture_its_palette_and_the_ramps(tmp_path: Path) -> None:
+    indices, palette = picture(6, 9), BUILT_IN["vga"]
+    kind, chunks = iff(files.lbm(indices, palette, "Höhle"))
+    found = dict(chunks)
+    assert kind == b"PBM " and [name for name, _ in chunks][:2] == [b"BMHD", b"CMAP"] and found[b"ANNO"] == b"H?hle"
+    width, height, _, _, planes, masked, packed = struct.unpack(">HHhhBBB", found[b"BMHD"][:11])
+    assert (width, height, planes, masked, packed) == (9, 6, 8, 0, 0) and len(found[b"BMHD"]) == 20
+    assert np.array_equal(np.frombuffer(found[b"CMAP"], np.uint8).reshape(-1, 3), palette)
+    body = np.frombuffer(found[b"BODY"], np.uint8).reshape(6, 10)
+    assert np.array_equal(body[:, :9], indices) and not body[:, 9].any(), "rows are of an even length"
+    ranges = [struct.unpack(">HHHBB", data) for name, data in chunks if name == b"CRNG"]
+    assert [one[3:] for one in ranges] == ramps(palette)[:16]
+    assert {one[2] for one in ranges} == {0}, "none turns before someone asks for it"
+    _, few = iff(files.lbm(picture(colours=4), BUILT_IN["cga"], ""))
+    assert dict(few)[b"CMAP"] == BUILT_IN["cga"].tobytes().ljust(768, b"\0") and b"CRNG" not in dict(few)
 
 
 @pytest.mark.parametrize("end", ["png", "gif"])

@@ -199,3 +199,28 @@ def test_a_picture_in_fewer_colours() -> None:
     missed = ((pixels - oklab(few[made]).reshape(-1, 3)) ** 2).sum()
     starts = [kmeans2(pixels, 24, minit="++", rng=seed) for seed in range(10)]
     assert missed < 1.25 * min(((pixels - centres[own]) ** 2).sum() for centres, own in starts)
+
+
+def test_a_drawn_palette_lies_in_ramps() -> None:
+    """Colours of four hues and greys, well mixed and some of them twice, come back as five ramps."""
+    levels = np.linspace(0.25, 0.8, 6)
+    hues = [palettes.from_oklab(np.stack([levels, 0.08 * np.cos(levels * 0 + hue), 0.08 * np.sin(levels * 0 + hue)], 1))
+            for hue in (0.4, 2.0, 3.6, 5.2)]  # fmt: skip
+    greys = palettes.from_oklab(np.pad(levels[:, None], ((0, 0), (0, 2))))
+    mixed = np.random.default_rng(0).permutation(np.concatenate([*hues, greys, greys]))
+    found = palettes.in_ramps(mixed)
+    assert {tuple(one) for one in found.tolist()} == {tuple(one) for one in mixed.tolist()} and len(found) == 30
+    assert palettes.ramps(found) == [(0, 5), (6, 11), (12, 17), (18, 23), (24, 29)]
+    assert np.array_equal(found[:6], greys) and any(np.array_equal(found[6:12], one) for one in hues)
+    assert np.array_equal(palettes.in_ramps(found[::-1]), found)
+    wheel = palettes.in_ramps(
+        palettes.from_oklab(np.array([[0.6, 0.1 * np.cos(x), 0.1 * np.sin(x)] for x in range(6)]))
+    )
+    assert len(wheel) == 6 and palettes.in_ramps(wheel[:1]).tolist() == wheel[:1].tolist()
+
+
+def test_ramps_of_palettes_that_are_given() -> None:
+    found = palettes.ramps(BUILT_IN["vga"])
+    assert found[0] == (16, 31), "the greys of a VGA card"
+    assert all(last < first for (_, last), (first, _) in zip(found, found[1:], strict=False)), "none shares a colour"
+    assert palettes.ramps(BUILT_IN["cga"]) == palettes.ramps(BUILT_IN["cga"][:1]) == []

@@ -10,7 +10,7 @@ import torch
 from tiny import awake
 
 from hubmodels.pixelscene import scene, twins
-from hubmodels.pixelscene.palettes import BUILT_IN, oklab
+from hubmodels.pixelscene.palettes import BUILT_IN, in_ramps, oklab
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.scene import Pair, draw, edit, loaded, outpaint, tile, vary
 from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
@@ -50,7 +50,8 @@ def test_pictures_are_in_their_palette_and_size() -> None:
     made = draw(pair(), ["a castle", "at night"], (80, 64), None, QUICK)
     assert [indices.shape for indices, _ in made] == [(64, 80)] * 2
     for indices, palette in made:
-        assert indices.dtype == np.uint8 and indices.max() < len(palette) == 8
+        assert indices.dtype == np.uint8 and indices.max() < len(palette) <= 8
+        assert np.array_equal(palette, in_ramps(palette)), "each colour once, in ramps"
     ((indices, palette),) = draw(pair(), ["a castle"], (80, 64), BUILT_IN["vga"], QUICK)
     assert (palette == BUILT_IN["vga"]).all() and len(np.unique(indices)) > 1
     ((one, of_one),) = draw(pair(), ["a castle"], (80, 64), PALETTE[:1], QUICK)

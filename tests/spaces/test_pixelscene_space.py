@@ -74,7 +74,7 @@ def test_all_that_can_be_taken_away_opens_again(tmp_path: Path) -> None:
         file.extractall(tmp_path)
     packed.unlink()
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("scene.png", "scene-x2.png", "scene-x4.png", "scene.aseprite"),
+        *("scene.png", "scene-x2.png", "scene-x4.png", "scene.aseprite", "scene.lbm"),
         *(f"palette.{kind}" for kind in ("gpl", "hex", "pal", "act")),
     }
     with Image.open(tmp_path / "scene.png") as image:
