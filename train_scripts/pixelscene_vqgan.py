@@ -27,7 +27,6 @@ from hubmodels.pixelscene.losses import (
     RunningScores,
     adaptive_weight,
     differentiably_augmented,
-    expected_colour,
     lecam,
     local_contrast,
     palette_cross_entropy,
@@ -35,7 +34,7 @@ from hubmodels.pixelscene.losses import (
 from hubmodels.pixelscene.report import pair_of, quick
 from hubmodels.pixelscene.scene import Picture
 from hubmodels.pixelscene.shape import PixelVQGANConfig
-from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, coloured, least_risk, log_shares
+from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, chosen, coloured, expected_colour, log_shares
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
 
@@ -153,7 +152,7 @@ def main(config: Config) -> None:
             shares = log_shares(made.logits, batch["palette"])
             parts = terms(config.loss, made, shares, batch, true, min(1.0, run.step / max(1, ramp)))
             if rest and run.step >= config.gan.start:
-                seen = as_seen(shares, batch["palette"])
+                seen = as_seen(made, shares, batch["palette"])
                 judge.requires_grad_(False)
                 opinion = generator_loss(judge(differentiably_augmented(seen))[0])
                 judge.requires_grad_(True)
@@ -198,10 +197,10 @@ def terms(
     }
 
 
-def as_seen(shares: Tensor, palette: Tensor) -> Tensor:
-    """(B, 3, H, W): the very colours that are chosen, of `log_shares`; the gradient is that of their mean."""
-    mean = expected_colour(shares, palette)
-    return mean + (coloured(least_risk(shares, palette), palette) - mean).detach()
+def as_seen(made: Reconstruction, shares: Tensor, palette: Tensor) -> Tensor:
+    """(B, 3, H, W): the very colours that are chosen; the gradient is that of what they are chosen to be near to."""
+    wanted = (expected_colour(shares, palette) + made.colours) / 2
+    return wanted + (coloured(chosen(shares, made.colours, palette), palette) - wanted).detach()
 
 
 def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:

@@ -18,11 +18,6 @@ def palette_cross_entropy(shares: Tensor, indices: Tensor, palette: Tensor) -> T
     return F.nll_loss(shares, firsts(palette).gather(1, indices.long().flatten(1)).view(indices.shape))
 
 
-def expected_colour(shares: Tensor, palette: Tensor) -> Tensor:
-    """(B, 3, H, W): the mean of the palette's colours by how likely they are, of `log_shares`."""
-    return torch.einsum("bkc,bkhw->bchw", palette, shares.exp())
-
-
 def local_contrast(colours: Tensor, true: Tensor) -> Tensor:
     """Mean absolute difference of steps between neighbours to the right and below, of (B, 3, H, W).
 

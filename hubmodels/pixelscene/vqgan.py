@@ -103,9 +103,9 @@ class PixelVQGAN(
         """
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.codebook_size:
             raise ValueError(f"tokens must be from 0 to {self.config.codebook_size - 1}")
-        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
+        logits, colours = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
         shares = log_shares(logits, palette)
-        return (shares.argmax(1) if self.config.head == "nearest" else least_risk(shares, palette)).to(torch.uint8)
+        return (shares.argmax(1) if self.config.head == "nearest" else chosen(shares, colours, palette)).to(torch.uint8)
 
     def _check(self, size: torch.Size) -> None:
         if any(side % self.config.stride or not side for side in size):
@@ -138,18 +138,28 @@ def log_shares(logits: Tensor, palette: Tensor) -> Tensor:
     return logits.masked_fill(again[..., None, None], -torch.inf).log_softmax(1)
 
 
-def least_risk(shares: Tensor, palette: Tensor) -> Tensor:
-    """(B, H, W): the colours that are expected to be nearest to the true ones, by the root of the distance.
+def expected_colour(shares: Tensor, palette: Tensor) -> Tensor:
+    """(B, 3, H, W): the mean of the palette's colours by how likely they are, of `log_shares`."""
+    return torch.einsum("bkc,bkhw->bchw", palette, shares.exp())
 
-    The likeliest is a worse choice: where a palette has many browns, each is unlikely, and a lone orange wins.
+
+def chosen(shares: Tensor, colours: Tensor, palette: Tensor) -> Tensor:
+    """(B, H, W): the colours that are nearest to halfway between the palette's mean colour by how likely each is, and
+    the colour that was said before the palette was asked.
+
+    The likeliest is a worse choice: where a palette has many browns, each is unlikely, and a lone orange wins. The mean
+    knows what the palette has; what was said does not mind how many colours that are.
 
     Args:
         shares: (B, K, H, W) of `log_shares`.
+        colours: (B, 3, H, W).
         palette: (B, K, 3).
     """
-    apart = (palette[:, :, None] - palette[:, None]).norm(dim=-1).sqrt()
-    risk = (apart @ shares.exp().flatten(2)).argmin(1)
-    return firsts(palette).gather(1, risk).unflatten(1, shares.shape[2:])
+    wanted = (expected_colour(shares, palette) + colours) / 2
+    distance = palette.square().sum(2, keepdim=True) - 2 * palette @ wanted.flatten(
+        2
+    )  # squared, but for the same of all
+    return firsts(palette).gather(1, distance.argmin(1)).unflatten(1, shares.shape[2:])
 
 
 # --- codes --------------------------------------------------------------------------------------------------------

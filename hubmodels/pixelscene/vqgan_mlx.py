@@ -35,8 +35,8 @@ class PixelVQGAN(nn.Module):
 
     def decode(self, tokens: mx.array, palette: mx.array) -> mx.array:
         """Index pictures (B, H, W) uint8."""
-        logits, _ = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
-        return chosen(logits, palette, self.config.head == "nearest").astype(mx.uint8)
+        logits, colours = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
+        return chosen(logits, colours, palette, self.config.head == "nearest").astype(mx.uint8)
 
 
 def coloured(indices: mx.array, palette: mx.array) -> mx.array:
@@ -45,16 +45,17 @@ def coloured(indices: mx.array, palette: mx.array) -> mx.array:
     return mx.take_along_axis(palette, mx.broadcast_to(flat, (*flat.shape[:2], 3)), 1).reshape(*indices.shape, 3)
 
 
-def chosen(logits: mx.array, palette: mx.array, likeliest: bool) -> mx.array:
-    """(B, H, W): as `vqgan.least_risk`, or the likeliest."""
-    apart = palette[:, :, None] - palette[:, None]
-    firsts = (mx.abs(apart) < SAME).all(-1).argmax(2)
+def chosen(logits: mx.array, colours: mx.array, palette: mx.array, likeliest: bool) -> mx.array:
+    """(B, H, W): as `vqgan.chosen`, or the likeliest."""
+    firsts = (mx.abs(palette[:, :, None] - palette[:, None]) < SAME).all(-1).argmax(2)
     again = firsts != mx.arange(palette.shape[1])
     logits = mx.where(again[:, None, None], -mx.inf, logits)
     if likeliest:
         return logits.argmax(-1)
-    risk = mx.einsum("bkj,bhwj->bhwk", mx.sqrt(mx.linalg.norm(apart, axis=-1)), mx.softmax(logits, -1)).argmin(-1)
-    return mx.take_along_axis(firsts, risk.reshape(len(risk), -1), 1).reshape(risk.shape)
+    flat = mx.softmax(logits, -1).flatten(1, 2)
+    wanted = (flat @ palette + colours.flatten(1, 2)) / 2
+    distance = palette.square().sum(2)[:, None] - 2 * wanted @ palette.transpose(0, 2, 1)
+    return mx.take_along_axis(firsts, distance.argmin(-1), 1).reshape(logits.shape[:3])
 
 
 def straight_through(rounded: mx.array, value: mx.array) -> mx.array:

@@ -10,12 +10,11 @@ from hubmodels.pixelscene.losses import (
     RunningScores,
     adaptive_weight,
     differentiably_augmented,
-    expected_colour,
     lecam,
     local_contrast,
     palette_cross_entropy,
 )
-from hubmodels.pixelscene.vqgan import log_shares
+from hubmodels.pixelscene.vqgan import expected_colour, log_shares
 
 
 def test_cross_entropy_counts_equal_colours_once() -> None:

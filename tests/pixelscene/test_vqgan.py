@@ -16,8 +16,8 @@ from hubmodels.pixelscene.vqgan import (
     PixelVQGAN,
     PixelVQGANConfig,
     Pointer,
+    chosen,
     coloured,
-    least_risk,
     log_shares,
     straight_through,
 )
@@ -159,27 +159,25 @@ def test_pictures_become_tokens_and_come_back_in_any_palette(change: dict[str, A
     through = model(coloured(indices, palettes("ega", "c64")), palettes("ega", "c64"))
     assert torch.equal(through.tokens, tokens)
     shares = log_shares(through.logits, palettes("ega", "c64"))
-    wanted = shares.argmax(1) if model.config.head == "nearest" else least_risk(shares, palettes("ega", "c64"))
+    best = chosen(shares, through.colours, palettes("ega", "c64"))
+    wanted = shares.argmax(1) if model.config.head == "nearest" else best
     assert torch.equal(wanted.to(torch.uint8), model.decode(tokens, palettes("ega", "c64")))
 
 
-def test_the_colour_that_is_taken_is_nearest_in_the_mean() -> None:
+def test_the_colour_that_is_taken_is_nearest_to_the_mean_and_to_what_was_said() -> None:
     palette, generator = palettes("ega"), torch.Generator().manual_seed(0)
     shares = torch.randn(1, 16, 3, 5, generator=generator).log_softmax(1)
-    found = least_risk(shares, palette)
+    said = torch.rand(1, 3, 3, 5, generator=generator)
+    found = chosen(shares, said, palette)
     for row, column in product(range(3), range(5)):
-        risks = [
-            sum(
-                float(shares[0, true, row, column].exp() * (palette[0, one] - palette[0, true]).norm() ** 0.5)
-                for true in range(16)
-            )
-            for one in range(16)
-        ]
-        assert int(found[0, row, column]) == min(range(16), key=risks.__getitem__)
+        mean = sum(shares[0, one, row, column].exp() * palette[0, one] for one in range(16))
+        apart = [float((palette[0, one] - (mean + said[0, :, row, column]) / 2).norm()) for one in range(16)]
+        assert int(found[0, row, column]) == min(range(16), key=apart.__getitem__)
     assert (found != shares.argmax(1)).any()
     # three browns, none of which is likeliest, and an orange
     browns = torch.tensor([[[0.40, 0.05, 0.05], [0.41, 0.05, 0.05], [0.42, 0.05, 0.05], [0.70, 0.10, 0.14]]])
-    assert int(least_risk(torch.tensor([0.22, 0.22, 0.22, 0.34]).log().view(1, 4, 1, 1), browns)) == 1
+    likely = torch.tensor([0.22, 0.22, 0.22, 0.34]).log().view(1, 4, 1, 1)
+    assert int(chosen(likely, browns[:, :1].mT[..., None], browns)) == 2
 
 
 def test_of_colours_that_a_palette_holds_twice_the_first_is_taken() -> None:
