@@ -77,7 +77,7 @@ class PixelTransformerConfig:
     """Shape of the network."""
 
     order: Literal["masked", "ar"] = "masked"
-    codebook_size: int = 1000
+    codebook_size: int = 1920
     """Picture tokens of the tokenizer that it is trained with."""
     stride: int = 8
     """Of that tokenizer."""
@@ -88,10 +88,10 @@ class PixelTransformerConfig:
     """Of a palette."""
     width: int = 256
     layers: int = 6
-    heads: int = 8
+    heads: int = 4
     feedforward: int = 640
     """Of a SwiGLU: half of what goes in gates the other half."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     text: Literal["words", "minilm"] = "words"
     """`words` are looked up in `vocabulary` and learned; `minilm` are the states of a frozen MiniLM."""
     text_width: int = 256
