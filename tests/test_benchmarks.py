@@ -26,6 +26,7 @@ def test_a_table_has_the_last_scores_of_each_run(tmp_path: Path) -> None:
         (out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows = [ablations.trained(config, "stride 16", seed) for seed in (0, 1)]
     *_, line = ablations.tabulated({"stride 16": rows}).splitlines()
+    assert ablations.folder(ablations.Config(out=tmp_path, steps=700), "stride 16", 0) != out, "of other runs"
     assert line == "| stride 16 | 22.50 ± 2.12 | 50.0 | 0.50 | 0.50 | 0.50 | 50 |"
 
 

@@ -49,7 +49,7 @@ def launched(config: RunConfig) -> Accelerator:
 def keep_freed_memory() -> None:
     """From now on tensors that are freed on the CPU leave their memory to the next ones, where the C library is glibc.
 
-    It hands large blocks back at once, and the system clears each page anew: a third of the time of a step that makes
+    It hands large blocks back at once, and the system clears each page anew: a quarter of the time of a step that makes
     tensors of some 30 MB.
     """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
