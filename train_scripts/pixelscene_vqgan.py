@@ -34,7 +34,15 @@ from hubmodels.pixelscene.losses import (
 from hubmodels.pixelscene.report import pair_of, quick
 from hubmodels.pixelscene.scene import Picture
 from hubmodels.pixelscene.shape import PixelVQGANConfig
-from hubmodels.pixelscene.vqgan import PixelVQGAN, Reconstruction, chosen, coloured, expected_colour, log_shares
+from hubmodels.pixelscene.vqgan import (
+    PixelVQGAN,
+    Reconstruction,
+    coloured,
+    expected_colour,
+    log_shares,
+    snapped,
+    wanted,
+)
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
 
@@ -199,8 +207,8 @@ def terms(
 
 def as_seen(made: Reconstruction, shares: Tensor, palette: Tensor) -> Tensor:
     """(B, 3, H, W): the very colours that are chosen; the gradient is that of what they are chosen to be near to."""
-    wanted = (expected_colour(shares, palette) + made.colours) / 2
-    return wanted + (coloured(chosen(shares, made.colours, palette), palette) - wanted).detach()
+    near = wanted(shares, made.colours, palette)
+    return near + (coloured(snapped(near, palette), palette) - near).detach()
 
 
 def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:

@@ -104,8 +104,9 @@ class PixelVQGAN(
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.codebook_size:
             raise ValueError(f"tokens must be from 0 to {self.config.codebook_size - 1}")
         logits, colours = self.pointer(self.decoder(self.quantizer.codes_of(tokens)), palette)
-        shares = log_shares(logits, palette)
-        return (shares.argmax(1) if self.config.head == "nearest" else chosen(shares, colours, palette)).to(torch.uint8)
+        if self.config.head == "pointer":
+            colours = wanted(log_shares(logits, palette), colours, palette)
+        return snapped(colours, palette).to(torch.uint8)
 
     def _check(self, size: torch.Size) -> None:
         if any(side % self.config.stride or not side for side in size):
@@ -143,9 +144,9 @@ def expected_colour(shares: Tensor, palette: Tensor) -> Tensor:
     return torch.einsum("bkc,bkhw->bchw", palette, shares.exp())
 
 
-def chosen(shares: Tensor, colours: Tensor, palette: Tensor) -> Tensor:
-    """(B, H, W): the colours that are nearest to halfway between the palette's mean colour by how likely each is, and
-    the colour that was said before the palette was asked.
+def wanted(shares: Tensor, colours: Tensor, palette: Tensor) -> Tensor:
+    """(B, 3, H, W): halfway between the palette's mean colour by how likely each is, and the colour that was said
+    before the palette was asked. The nearest to it is taken.
 
     The likeliest is a worse choice: where a palette has many browns, each is unlikely, and a lone orange wins. The mean
     knows what the palette has; what was said does not mind how many colours that are.
@@ -155,11 +156,14 @@ def chosen(shares: Tensor, colours: Tensor, palette: Tensor) -> Tensor:
         colours: (B, 3, H, W).
         palette: (B, K, 3).
     """
-    wanted = (expected_colour(shares, palette) + colours) / 2
-    distance = palette.square().sum(2, keepdim=True) - 2 * palette @ wanted.flatten(
-        2
-    )  # squared, but for the same of all
-    return firsts(palette).gather(1, distance.argmin(1)).unflatten(1, shares.shape[2:])
+    return (expected_colour(shares, palette) + colours) / 2
+
+
+def snapped(colours: Tensor, palette: Tensor) -> Tensor:
+    """(B, H, W): which of palettes (B, K, 3) is nearest to colours (B, 3, H, W); of equal ones the first."""
+    # squared, less what is the same for all
+    distance = palette.square().sum(2, keepdim=True) - 2 * palette @ colours.flatten(2)
+    return firsts(palette).gather(1, distance.argmin(1)).unflatten(1, colours.shape[2:])
 
 
 # --- codes --------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def coloured(indices: mx.array, palette: mx.array) -> mx.array:
 
 
 def chosen(logits: mx.array, colours: mx.array, palette: mx.array, likeliest: bool) -> mx.array:
-    """(B, H, W): as `vqgan.chosen`, or the likeliest."""
+    """(B, H, W): what `PixelVQGAN.decode` takes, or the likeliest."""
     firsts = (mx.abs(palette[:, :, None] - palette[:, None]) < SAME).all(-1).argmax(2)
     again = firsts != mx.arange(palette.shape[1])
     logits = mx.where(again[:, None, None], -mx.inf, logits)

@@ -17,7 +17,7 @@ from tiny import awake
 from hubmodels.pixelscene import transformer_mlx, twins, vqgan_mlx, weights_mlx
 from hubmodels.pixelscene.text import numbered
 from hubmodels.pixelscene.transformer import PixelTransformer
-from hubmodels.pixelscene.vqgan import PixelVQGAN, chosen, coloured, log_shares
+from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured, log_shares, snapped, wanted
 
 
 def pair(folder: Path, change: dict[str, Any]) -> tuple[PixelVQGAN, vqgan_mlx.PixelVQGAN]:
@@ -56,7 +56,7 @@ def test_the_colour_that_is_chosen_is_one_and_the_same() -> None:
     theirs = *(mx.array(one.permute(0, 2, 3, 1).numpy()) for one in (logits, said)), mx.array(palette.numpy())
     likeliest, found = (np.array(vqgan_mlx.chosen(*theirs, plain)) for plain in (True, False))
     assert np.array_equal(likeliest, shares.argmax(1).numpy())
-    assert (found == chosen(shares, said, palette).numpy()).mean() > 0.999, "ties may fall either way"
+    assert (found == snapped(wanted(shares, said, palette), palette).numpy()).mean() > 0.999, "ties may fall either way"
     assert (found != likeliest).mean() > 0.1 and not (found == 9).any()
 
 

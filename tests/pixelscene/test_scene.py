@@ -11,11 +11,11 @@ from tiny import awake
 
 from hubmodels.pixelscene import scene, twins
 from hubmodels.pixelscene.palettes import BUILT_IN, in_ramps, oklab
-from hubmodels.pixelscene.sampling import Sampling
+from hubmodels.pixelscene.sampling import Sampling, sample
 from hubmodels.pixelscene.scene import Pair, draw, edit, loaded, outpaint, tile, vary
 from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
-from hubmodels.pixelscene.text import vocabulary
-from hubmodels.pixelscene.transformer import PixelTransformer
+from hubmodels.pixelscene.text import encoded, vocabulary
+from hubmodels.pixelscene.transformer import PixelTransformer, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 TOKENIZER = PixelVQGANConfig(channels=8, growth="1,1,1,1,1", blocks=1, levels="4,3,2", features=4)
@@ -47,11 +47,15 @@ def picture(height: int = 72, width: int = 96) -> scene.Picture:
 
 
 def test_pictures_are_in_their_palette_and_size() -> None:
-    made = draw(pair(), ["a castle", "at night"], (80, 64), None, QUICK)
+    both, captions = pair(), ["a castle", "at night"]
+    made = draw(both, captions, (80, 64), None, QUICK)
+    unknown = torch.full((2, 8), -1), torch.full((2, 8, 10), -1)
+    drawn, _ = sample(both.transformer, *encoded(captions, both.transformer.config), *unknown, QUICK)
+    for (_, palette), tokens in zip(made, drawn, strict=True):
+        assert np.array_equal(palette, in_ramps(token_colours(tokens).numpy())) and len(palette) > 1
     assert [indices.shape for indices, _ in made] == [(64, 80)] * 2
     for indices, palette in made:
         assert indices.dtype == np.uint8 and indices.max() < len(palette) <= 8
-        assert np.array_equal(palette, in_ramps(palette)), "each colour once, in ramps"
     ((indices, palette),) = draw(pair(), ["a castle"], (80, 64), BUILT_IN["vga"], QUICK)
     assert (palette == BUILT_IN["vga"]).all() and len(np.unique(indices)) > 1
     ((one, of_one),) = draw(pair(), ["a castle"], (80, 64), PALETTE[:1], QUICK)

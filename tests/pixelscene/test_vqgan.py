@@ -16,10 +16,11 @@ from hubmodels.pixelscene.vqgan import (
     PixelVQGAN,
     PixelVQGANConfig,
     Pointer,
-    chosen,
     coloured,
     log_shares,
+    snapped,
     straight_through,
+    wanted,
 )
 
 TINY = PixelVQGANConfig(channels=8, blocks=1, features=4, codes=16, code_width=4, levels="4,3")
@@ -159,16 +160,16 @@ def test_pictures_become_tokens_and_come_back_in_any_palette(change: dict[str, A
     through = model(coloured(indices, palettes("ega", "c64")), palettes("ega", "c64"))
     assert torch.equal(through.tokens, tokens)
     shares = log_shares(through.logits, palettes("ega", "c64"))
-    best = chosen(shares, through.colours, palettes("ega", "c64"))
-    wanted = shares.argmax(1) if model.config.head == "nearest" else best
-    assert torch.equal(wanted.to(torch.uint8), model.decode(tokens, palettes("ega", "c64")))
+    best = snapped(wanted(shares, through.colours, palettes("ega", "c64")), palettes("ega", "c64"))
+    taken = shares.argmax(1) if model.config.head == "nearest" else best
+    assert torch.equal(taken.to(torch.uint8), model.decode(tokens, palettes("ega", "c64")))
 
 
 def test_the_colour_that_is_taken_is_nearest_to_the_mean_and_to_what_was_said() -> None:
     palette, generator = palettes("ega"), torch.Generator().manual_seed(0)
     shares = torch.randn(1, 16, 3, 5, generator=generator).log_softmax(1)
     said = torch.rand(1, 3, 3, 5, generator=generator)
-    found = chosen(shares, said, palette)
+    found = snapped(wanted(shares, said, palette), palette)
     for row, column in product(range(3), range(5)):
         mean = sum(shares[0, one, row, column].exp() * palette[0, one] for one in range(16))
         apart = [float((palette[0, one] - (mean + said[0, :, row, column]) / 2).norm()) for one in range(16)]
@@ -177,7 +178,7 @@ def test_the_colour_that_is_taken_is_nearest_to_the_mean_and_to_what_was_said() 
     # three browns, none of which is likeliest, and an orange
     browns = torch.tensor([[[0.40, 0.05, 0.05], [0.41, 0.05, 0.05], [0.42, 0.05, 0.05], [0.70, 0.10, 0.14]]])
     likely = torch.tensor([0.22, 0.22, 0.22, 0.34]).log().view(1, 4, 1, 1)
-    assert int(chosen(likely, browns[:, :1].mT[..., None], browns)) == 2
+    assert int(snapped(wanted(likely, browns[:, :1].mT[..., None], browns), browns)) == 2
 
 
 def test_of_colours_that_a_palette_holds_twice_the_first_is_taken() -> None:
