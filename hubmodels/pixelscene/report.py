@@ -40,6 +40,7 @@ COARSE = 8
 TILED, TWINS = 8, 2
 """Pictures that are made to tile, and that are drawn by both libraries."""
 SHOWN = 24
+GROUPS = {"painted": "painted pictures", "real": "pictures of games"}
 SHARES = "delta_e", "edges", "dither"
 NEVER_SEEN = "near copies of training pictures"
 
@@ -68,7 +69,7 @@ def compared(made: Array, true: Array) -> dict[str, float]:
 
 
 def quick(model: PixelVQGAN, pictures: list[Picture]) -> dict[str, float]:
-    """Means over pictures; edges and dither are shares of the true ones. usage is of the codebook."""
+    """Means over pictures; edges and dither are shares of the true ones. usage is of the codebook, by all of them."""
     rows, tokens = [], []
     for picture in pictures:
         true, made, codes = rebuilt(model, picture)
@@ -169,10 +170,11 @@ def report(
     count = min(rows, len(data.painted))
     test = [data.painted[row] for row in range(count)]
     captions, painted = [row["caption"] for row in test], [read(row) for row in test]
-    groups = {"painted": painted}
-    if data.real is not None:
-        groups["real"] = [read(data.real[row]) for row in range(len(data.real))]
-    tokenizer = {name: quick(vqgan, [*progress(own, f"{name} pictures rebuilt")]) for name, own in groups.items()}
+    groups = {"painted": data.painted} | ({} if data.real is None else {"real": data.real})
+    tokenizer = {
+        name: quick(vqgan, [read(row) for row in progress(own, f"{name} pictures read")])
+        for name, own in groups.items()
+    }
 
     judged = judge.trained(procedural(data.train), seed, progress)
     made = drawn(pair, captions, seed, progress)
@@ -186,7 +188,7 @@ def report(
     memory, near = remembered(vqgan, made, painted, data.train, progress)
     result = {
         "seed": seed,
-        "pictures": count,
+        "pictures": {name: len(own) for name, own in groups.items()} | {"drawn": count},
         "parameters": {"tokenizer": sum(p.numel() for p in vqgan.parameters()), "both": pair.weights},
         "tokenizer": tokenizer,
         "exact_palette": exact_share(made),
@@ -323,8 +325,8 @@ It also repaints a part, goes on beyond an edge, varies and tiles. {millions:.2f
 MEASURED = """\
 ## Measured
 
-On {pictures} painted pictures and their captions, and on pictures of games, which training never had; with both
-networks, `PixelVQGAN` and `PixelTransformer`.
+On {pictures}, which training never had; with both networks, `PixelVQGAN` and `PixelTransformer`. Pictures are drawn
+for the captions of {drawn} painted ones.
 
 {table}
 
@@ -350,14 +352,15 @@ def cards(result: dict, pair: Pair, training: Sequence[str], notices: str, ablat
         notices: what the owners of pictures that it learned from ask to be said.
         ablations: Markdown of what choices in the tokenizer are worth, or "".
     """
-    memory, seam, twin = result["memory"], result["seam"], result["twin"]
+    memory, seam, twin, counted = result["memory"], result["seam"], result["twin"], result["pictures"]
     said = (
         f"- **MLX**: of one seed, {twin['pixels']:.2%} of the pixels are those that torch draws."
         if twin
         else "- The networks on MLX were not measured here."
     )
     measured = MEASURED.format(
-        pictures=result["pictures"],
+        pictures=" and ".join(f"{count} {GROUPS[name]}" for name, count in counted.items() if name in GROUPS),
+        drawn=counted["drawn"],
         table=table(result),
         coarse=COARSE,
         least=memory["drawn"]["least"],

@@ -138,9 +138,11 @@ def test_a_report_says_everything(data: Path, tmp_path: Path, monkeypatch: pytes
     pair = Pair(vqgan, prior, "digest", 123)
     twin = Pair(Tokenizer(vqgan), Transformer(prior), "digest", 123)
     sets = report.data_of(str(data), "")
-    sets = replace(sets, train=sets.train.select(range(20)), real=sets.painted.select(range(2)))
+    some = sets.painted.select(range(3))
+    sets = replace(sets, train=sets.train.select(range(20)), painted=some, real=some)
     result, made = report.report(pair, twin, sets, 2, 1, still)
-    assert result["exact_palette"] == 1 and result["pictures"] == len(made) == 2
+    assert result["exact_palette"] == 1 and len(made) == 2
+    assert result["pictures"] == {"painted": 3, "real": 3, "drawn": 2}
     assert result["twin"] == {"pixels": 1.0, "colours": 1.0}
     assert result["tokenizer"]["painted"] == pytest.approx(result["tokenizer"]["real"]), "of the same pictures"
     assert {who: one["all"] for who, one in result["agreement"].items()}.keys() == {"painted", "drawn", "shuffled"}
@@ -149,5 +151,6 @@ def test_a_report_says_everything(data: Path, tmp_path: Path, monkeypatch: pytes
     cards = report.cards(result, pair, ["How it went", ""], report.notices(sets.train), "| a | 1 dB |")
     for card in cards:
         assert report.table(result) in card and "procedural: CC0-1.0" in card
+        assert "On 3 painted pictures and 3 pictures of games" in card and "captions of 2 painted" in card
         assert "{" not in card and "nan" not in card
     assert ["| a | 1 dB |" in card for card in cards] == [True, False]
