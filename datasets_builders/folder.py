@@ -207,7 +207,7 @@ def build(
     parts: list[Part],
     settings: dict,
     card: Callable[[Sizes], str],
-    extras: dict[str, bytes],
+    extras: Callable[[], dict[str, bytes]],
     engine: Engine = "local",
     workers: int = 0,
 ) -> None:
@@ -216,7 +216,7 @@ def build(
     Args:
         settings: all that decides the bytes, JSON-native; written to build.json.
         card: text of README.md.
-        extras: further files, by name.
+        extras: further files, by name; asked for when all else is there.
         workers: 0 takes one for each processor.
 
     Raises:
@@ -231,7 +231,7 @@ def build(
         if not (partial / "README.md").exists():  # written last
             _make_blocks(partial / "blocks", parts, engine, workers)
             sizes = {part.name: _assemble(partial, part) for part in parts}
-            for name, data in {**extras, "README.md": card(sizes).encode()}.items():
+            for name, data in {**extras(), "README.md": card(sizes).encode()}.items():
                 _write(partial / name, data)
         shutil.rmtree(partial / "blocks", ignore_errors=True)
         partial.rename(out)

@@ -718,7 +718,10 @@ def build(config: Config) -> Path:
         else:
             real_materials.environment(real_materials.TRAINING_LIGHT[0])
     chosen = parts(config)
-    extras = {} if config.matsynth else {"preview.png": preview(config, chosen[0])}
+
+    def extras() -> dict[str, bytes]:
+        return {} if config.matsynth else {"preview.png": preview(config, chosen[0])}
+
     said = settings(config)
     folder.build(config.out, chosen, said, partial(card, config, chosen), extras, config.engine, config.workers)
     return config.out

@@ -21,6 +21,8 @@ from typing import Literal
 
 from datasets_builders.folder import BuildError
 
+PATIENCE_S = 1800
+
 
 @dataclass(frozen=True)
 class Package:
@@ -57,9 +59,11 @@ def fetch(package: Package) -> Path:
     command = commands[package.manager]
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=PATIENCE_S)
         except FileNotFoundError:
             raise BuildError(f"{package.name} is fetched with {command[0]}, which is not installed here") from None
+        except subprocess.TimeoutExpired:
+            raise BuildError(f"{command[0]} did not deliver {package.name} in {PATIENCE_S} s: try again") from None
         fetched = Path(scratch) / package.file
         if done.returncode or not fetched.is_file():
             why = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
@@ -71,8 +75,11 @@ def fetch(package: Package) -> Path:
             )
         cache().mkdir(parents=True, exist_ok=True)
         moving = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copyfile(fetched, moving)
-        moving.replace(target)
+        try:
+            shutil.copyfile(fetched, moving)
+            moving.replace(target)
+        finally:
+            moving.unlink(missing_ok=True)
     return target
 
 

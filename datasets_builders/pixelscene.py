@@ -36,6 +36,8 @@ SPLITS = ("train", "validation", "test")
 VALIDATION, TEST = 0.05, 0.1
 """Shares of what captions say."""
 Source = Literal["procedural", "debian", "folder"]
+FORMAT = 2
+"""Raised whenever the same settings give other bytes: what was built before is not gone on with."""
 SHEET = 24
 """Pictures of preview.png."""
 FEATURES = Features(
@@ -117,7 +119,8 @@ def of_games(start: int, stop: int) -> Iterator[dict]:
         if start < first + len(rooms) and first < stop:
             for index, (picture, caption) in enumerate(vga_games.backgrounds(game), first):
                 if start <= index < stop:
-                    apart = split(f"{game.name} {picture.name.split('-')[0]}")
+                    room = picture.name.split("-")[0]
+                    apart = split(f"{game.name} {vga_captions.ALIKE[game.name].get(room, room)}")
                     yield found_row(index, picture.indices, picture.palette, caption, picture.things, apart) | {
                         "source": game.title,
                         "name": picture.name,
@@ -182,24 +185,25 @@ class Plan:
 
     rows: int
     make: Callable[[int, int], Iterator[dict]]
-    extras: dict[str, bytes]
+    extras: Callable[[], dict[str, bytes]]
     facts: Mapping[str, str | int]
     """All that decides the bytes, beside the source."""
 
 
 def plan(config: Config) -> Plan:
-    """Look at the source, fetch or read it where that is due.
+    """Look at the source. Packages are fetched only when rows or licences are asked for.
 
     Raises:
         BuildError: it cannot be used.
     """
     if config.source == "procedural":
         facts = {"rows": config.rows, "seed": config.seed, "height": config.height}
-        return Plan(config.rows, partial(painted, config.seed, config.height), {}, facts)
+        return Plan(config.rows, partial(painted, config.seed, config.height), dict, facts)
     if config.source == "debian":
-        notices = {f"LICENSE-{game.name}.txt": game.notice() for game in vga_games.GAMES}
-        count = sum(len(vga_captions.captions(game.captions)) for game in vga_games.GAMES)
-        return Plan(count, of_games, notices, {game.name: game.package.sha256 for game in vga_games.GAMES})
+        said = [vga_captions.captions(game.captions) for game in vga_games.GAMES]
+        digest = blake2b(repr((said, vga_captions.ALIKE)).encode(), digest_size=16).hexdigest()
+        facts = {game.name: game.package.sha256 for game in vga_games.GAMES} | {"captions": digest}
+        return Plan(sum(map(len, said)), of_games, notices, facts)
     if config.images is None or config.captions is None:
         raise BuildError("--source folder wants --images FOLDER and --captions FILE.jsonl")
     if not config.images.is_dir():
@@ -207,9 +211,14 @@ def plan(config: Config) -> Plan:
     kept, left_out, digest = pixel_folder.found(config.images, config.captions, config.height, config.unscale)
     for one in left_out:
         print(f"left out: {one['image']}: {one['why']}", file=sys.stderr)
-    listed = "".join(json.dumps(one) + "\n" for one in left_out).encode()
+    listed = {"left_out.jsonl": "".join(json.dumps(one) + "\n" for one in left_out).encode()}
     facts = {"pictures": digest, "height": config.height, "license": config.license}
-    return Plan(len(kept), partial(of_folder, kept, config), {"left_out.jsonl": listed}, facts)
+    return Plan(len(kept), partial(of_folder, kept, config), lambda: listed, facts)
+
+
+def notices() -> dict[str, bytes]:
+    """Licences of the games."""
+    return {f"LICENSE-{game.name}.txt": game.notice() for game in vga_games.GAMES}
 
 
 def parts(chosen: Plan) -> list[Part]:
@@ -220,6 +229,7 @@ def settings(config: Config, chosen: Plan | None = None) -> dict:
     """All that decides the bytes."""
     return {
         "builder": "datasets_builders.pixelscene",
+        "format": FORMAT,
         "source": config.source,
         **(chosen or plan(config)).facts,
     }
@@ -234,8 +244,11 @@ def build(config: Config) -> Path:
     """
     check(config)
     chosen = plan(config)
-    extras = chosen.extras | {"preview.png": sheet(list(chosen.make(0, min(SHEET, chosen.rows))))}
     said, card_of = settings(config, chosen), partial(card, config, chosen)
+
+    def extras() -> dict[str, bytes]:
+        return chosen.extras() | {"preview.png": sheet(list(chosen.make(0, min(SHEET, chosen.rows))))}
+
     folder.build(config.out, parts(chosen), said, card_of, extras, config.engine, config.workers)
     return config.out
 

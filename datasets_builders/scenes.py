@@ -181,7 +181,10 @@ def build(config: Config) -> Path:
     if config.workers < 0:
         raise BuildError(f"--workers must not be negative, got {config.workers}")
     chosen = parts(config)
-    extras = {"preview.png": sheet(config.seed)} if config.config != "templates" else {}
+
+    def extras() -> dict[str, bytes]:
+        return {"preview.png": sheet(config.seed)} if config.config != "templates" else {}
+
     folder.build(
         config.out,
         chosen,

@@ -1,7 +1,7 @@
 """The `hubmodels` command. Each verb is a function; its arguments are the options, its docstring the help."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -330,7 +330,7 @@ def scene(
     from dataclasses import replace
 
     from hubmodels.hub import released
-    from hubmodels.images import save, save_png
+    from hubmodels.images import save_png
     from hubmodels.pixelscene import files, palettes
     from hubmodels.pixelscene import scene as pixelscene
     from hubmodels.pixelscene.sampling import Sampling
@@ -352,8 +352,13 @@ def scene(
         raise ValueError(f"pictures are saved as PNG, so the name must end in .png, got {output.name!r}")
     if not output.parent.is_dir():
         raise ValueError(f"there is no folder {output.parent} to write to: make it first")
+    if variations and not 0 < strength <= 1:
+        raise ValueError(f"--strength is above 0 and at most 1, got {strength}")
     colours = palettes.named(palette) if palette else None
     picture = None if edit is None else files.read(edit)
+    marked = files.mask(mask, picture[0].shape) if mask and picture else None
+    sides = _sides(outpaint) if outpaint else {}
+    wanted = _pair(size, "x", "--size") if size else None
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
     how = Sampling(temperature, top_k, top_p, guidance, rounds, seed)
     print(f"seed {seed}")
@@ -362,48 +367,65 @@ def scene(
     )
     from tqdm import tqdm
 
-    def progress(steps: Sequence) -> Iterable:
-        return tqdm(steps, "drawing", leave=False)
+    warning = pixelscene.not_read(pair, caption)
+    if warning:
+        print(warning, file=sys.stderr)
+    made: list[pixelscene.Picture] = []
+    count = variations or n
 
-    each = [replace(how, seed=seed + number) for number in range(n)]
-    if picture is None:
-        wanted = _pair(size, "x", "--size") if size else pair.size
-        made = pixelscene.draw(pair, [caption] * n, wanted, colours, how, progress)
-        if tile:
-            made = [pixelscene.tile(pair, one, caption, own, progress) for one, own in zip(made, each, strict=True)]
-    elif mask:
-        marked = files.mask(mask, picture[0].shape)
-        made = [pixelscene.edit(pair, picture, caption, marked, one, progress) for one in each]
-    elif outpaint:
-        sides = _sides(outpaint)
-        made = [pixelscene.outpaint(pair, picture, caption, **sides, how=one, progress=progress) for one in each]
-    elif variations:
-        made = pixelscene.vary(pair, picture, caption, variations, strength, how, progress)
-    else:
-        made = [pixelscene.tile(pair, picture, caption, one, progress) for one in each]
-    sprites = {"aseprite": files.aseprite, "lbm": files.lbm}
-    for number, (indices, own) in enumerate(made, 1):
-        about = {"caption": caption, "seed": str(seed + number - 1), "weights": pair.digest}
-        path = output if len(made) == 1 else output.with_stem(f"{output.stem}-{number}")
-        save(path, files.png(indices, own, about))
-        print(f"wrote {path}")
-        if scale > 1:
-            large = path.with_stem(f"{path.stem}-x{scale}")
-            save(large, files.png(files.enlarged(indices, scale), own, about))
-            print(f"wrote {large}")
-        for kind in export:
-            beside = path.with_suffix(f".{kind}")
-            if kind in sprites:
-                save(beside, sprites[kind](indices, own, caption[:60]))
-            else:
-                palettes.write(beside, own, caption)
-            print(f"wrote {beside}")
-    if len(made) > 1:
+    def progress(steps: Sequence) -> Iterable:
+        return tqdm(steps, f"drawing {len(made) + 1} of {count}", leave=False)
+
+    def work(how: Sampling, some: int) -> list[pixelscene.Picture]:
+        """Pictures of a seed and those after it."""
+        if picture is None and not tile:
+            return pixelscene.draw(pair, [caption] * some, wanted or pair.size, colours, how, progress)
+        if variations and picture is not None:
+            return pixelscene.vary(pair, picture, caption, some, strength, how, progress)
+        return [one_by_one(replace(how, seed=how.seed + number)) for number in range(some)]
+
+    def one_by_one(how: Sampling) -> pixelscene.Picture:
+        if marked is not None and picture is not None:
+            return pixelscene.edit(pair, picture, caption, marked, how, progress)
+        if sides and picture is not None:
+            return pixelscene.outpaint(pair, picture, caption, **sides, how=how, progress=progress)
+        whole = picture or pixelscene.draw(pair, [caption], wanted or pair.size, colours, how, progress)[0]
+        return pixelscene.tile(pair, whole, caption, how, progress)
+
+    while len(made) < count:  # what is made is written before the next are begun
+        new = work(replace(how, seed=seed + len(made)), min(pixelscene.AT_ONCE, count - len(made)))
+        for number, one in enumerate(new, len(made) + 1):
+            path = output if count == 1 else output.with_stem(f"{output.stem}-{number}")
+            about = {"caption": caption, "seed": str(seed + number - 1), "weights": pair.digest}
+            for written in _written(one, path, about, scale, export):
+                print(f"wrote {written}")
+        made += new
+    if count > 1:
         sheet = output.with_stem(f"{output.stem}-sheet")
-        save_png(
-            files.contact_sheet(made, [f"{number}" for number in range(1, len(made) + 1)], min(4, len(made))), sheet
-        )
+        save_png(files.contact_sheet(made, [f"{number}" for number in range(1, count + 1)], min(4, count)), sheet)
         print(f"wrote {sheet}")
+
+
+def _written(picture: tuple, path: Path, about: dict[str, str], scale: int, export: Sequence[str]) -> Iterator[Path]:
+    """Writes a picture, enlarged and exported as is asked for, and says what."""
+    from hubmodels.images import save
+    from hubmodels.pixelscene import files, palettes
+
+    indices, palette = picture
+    sprites = {"aseprite": files.aseprite, "lbm": files.lbm}
+    save(path, files.png(indices, palette, about))
+    yield path
+    if scale > 1:
+        large = path.with_stem(f"{path.stem}-x{scale}")
+        save(large, files.png(files.enlarged(indices, scale), palette, about))
+        yield large
+    for kind in export:
+        beside = path.with_suffix(f".{kind}")
+        if kind in sprites:
+            save(beside, sprites[kind](indices, palette, about["caption"][:60]))
+        else:
+            palettes.write(beside, palette, about["caption"])
+        yield beside
 
 
 def _pair(said: str, between: str, option: str) -> tuple[int, int]:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused before they are decoded: they would take a gigabyte as floats."""
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "PCX", "TGA")
+"""What is read. Pillow would know more, and one of them, EPS, by running a program."""
 GAP = 2
 """Pixels around each picture of a grid."""
 GREY = 208
@@ -30,22 +32,23 @@ CELL_PX = 192
 
 
 def opened(path: str | Path, most: int) -> Image.Image:
-    """A picture file, decoded.
+    """A picture file of at most 8 bits a channel, decoded, upright as its EXIF orientation says.
 
     Args:
         most: pixels; of more nothing is decoded.
 
     Raises:
-        ValueError: it is missing, damaged, too large or an animation; the file is named.
+        ValueError: it is missing, damaged, too large, too deep or an animation; the file is named.
     """
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"{path} is an animation: save the frame that is meant")
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > most:
                 raise ValueError(f"{path} has {image.width} x {image.height} pixels: at most {most} are read")
-            image.load()
-            return image
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"{path} has more than 8 bits a channel: save it with 8")
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"{path} is an animation: save the frame that is meant")
+            return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise ValueError(f"{path} is not there") from None
     except Image.DecompressionBombError:

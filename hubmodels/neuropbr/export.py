@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from hubmodels.images import from_pil, from_unit, to_uint8, to_unit
+from hubmodels.images import FORMATS, from_pil, from_unit, to_uint8, to_unit
 
 Maps = dict[str, Tensor]
 
@@ -692,7 +692,7 @@ def _read(path: Path, channels: int) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
-            image = Image.open(path)
+            image = Image.open(path, formats=FORMATS)
         with image:
             if max(image.size) > MAX_SIDE:
                 raise ValueError(f"maps may have up to {MAX_SIDE} pixels a side, got {image.width} x {image.height}")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from hubmodels.images import from_pil, from_uint8, from_unit, to_uint8, to_unit
+from hubmodels.images import FORMATS, from_pil, from_uint8, from_unit, to_uint8, to_unit
 from hubmodels.neuropbr.cameras import centres, from_corners, project, rectify_at, toward
 from hubmodels.neuropbr.model import Maps, NeuroPBR
 
@@ -55,7 +55,7 @@ def read_photo(path: str | Path) -> Tensor:
         ValueError: it cannot be read, is damaged, far too large or in the inks of a printer; the file is named.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode == "CMYK":
                 raise ValueError("the photo is in CMYK, the inks of a printer: save it as RGB")
             return to_uint8(from_pil(image))

@@ -154,7 +154,7 @@ NO_TOKEN = -1
 
 
 def tokenized(table: Table, tokenizer: PixelVQGAN, colours: int, file: Path) -> tuple[Tensor, Tensor]:
-    """Palette (N, P) and picture (N, h, w) tokens of all rows, int16; made once and kept in a file.
+    """Palette (N, P) and picture (N, h, w) tokens of all rows, int32; made once and kept in a file.
 
     A picture is brought to so many colours first, each of them one of the `shades`: what the transformer can say.
 
@@ -173,7 +173,7 @@ def tokenized(table: Table, tokenizer: PixelVQGAN, colours: int, file: Path) -> 
         room = [(0, width - tokens.shape[1], 0, height - tokens.shape[0]) for _, tokens in rows]
         pictures = [F.pad(tokens, pad, value=NO_TOKEN) for (_, tokens), pad in zip(rows, room, strict=True)]
         tensors = {"palette": torch.stack([palette for palette, _ in rows]), "tokens": torch.stack(pictures)}
-        save(file, serialize({name: one.short() for name, one in tensors.items()}, made_of))
+        save(file, serialize({name: one.int() for name, one in tensors.items()}, made_of))
     with safe_open(file, "pt") as stored:
         if stored.metadata() != made_of:
             raise ValueError(f"{file} holds tokens of other pictures or of another tokenizer: remove it")

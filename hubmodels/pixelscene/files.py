@@ -3,6 +3,7 @@
 Pixels are never resampled: enlarging repeats them.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -82,17 +83,18 @@ def png(indices: Array, palette: Array, about: Mapping[str, str] | None = None) 
 
 def mask(said: str, size: tuple[int, ...]) -> Array:
     """(H, W) bool of "left,top,width,height" in pixels, or of a picture file of that size that is white where it is
-    true.
+    true; where it is transparent nothing is.
 
     Raises:
         ValueError: it is neither, or lies outside of the picture.
     """
     height, width = size
     numbers = said.split(",")
-    if len(numbers) != 4 or not all(number.strip().lstrip("-").isdigit() for number in numbers):
+    if len(numbers) != 4 or not all(re.fullmatch(r"\s*-?\d{1,9}\s*", number) for number in numbers):
         if not Path(said).is_file():
             raise ValueError(f'a mask is "left,top,width,height" or a picture file, got "{said}"')
-        marked = np.asarray(opened(said, MOST_PIXELS).convert("L")) > 127
+        painted = opened(said, MOST_PIXELS).convert("RGBA")
+        marked = np.asarray(Image.alpha_composite(Image.new("RGBA", painted.size, "black"), painted).convert("L")) > 127
         if marked.shape != (height, width):
             raise ValueError(f"{said} is {marked.shape[1]} x {marked.shape[0]}, and the picture {width} x {height}")
         return marked

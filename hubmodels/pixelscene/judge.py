@@ -7,6 +7,7 @@ score says how well it can see, then drawn ones, and these for the captions of o
 the things that a caption names and those that its place never has: a picture of everything gains nothing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,7 @@ def facts(row: dict[str, Any]) -> Facts:
     """What the caption of a painted picture says: its place, its hour outside, the weather and things if it says so."""
     caption = row["caption"].lower()
     weather = any(phrase and phrase in caption for phrase in SKIES_SAID.get(row["weather"], ()))
-    said = tuple(thing for thing in row["objects"] if thing in caption)
+    said = tuple(thing for thing in row["objects"] if re.search(rf"\b{re.escape(thing)}\b", caption))  # not: sunset
     return Facts(row["place"], row["time"], row["weather"] if weather else "", said)
 
 

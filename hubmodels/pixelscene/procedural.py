@@ -152,13 +152,12 @@ def backdrop(s: Setting, high: bool = True) -> None:
     things.sky(s)
     kind = c.choose("mountains", "hills", "hills", "both") if high else "hills"
     if kind != "hills":
-        things.mountains(
-            s, "far", s.horizon + 4, s.horizon * c.uniform(0.4, 0.75), c.chance(0.5) or s.weather == "snow"
-        )
-        s.name("mountains")
+        rise, snow = s.horizon * c.uniform(0.4, 0.75), c.chance(0.5) or s.weather == "snow"
+        with s.drawing("mountains"):
+            things.mountains(s, "far", s.horizon + 4, rise, snow)
     if kind != "mountains":
-        things.hills(s, "middle", s.horizon + 4, c.uniform(10, 34), c.integer(2, 5))
-        s.name("hills")
+        with s.drawing("hills"):
+            things.hills(s, "middle", s.horizon + 4, c.uniform(10, 34), c.integer(2, 5))
 
 
 def treeline(s: Setting, base: float, tall: float, layer: str, dim: float, gap: float = 9.0) -> None:
@@ -189,16 +188,16 @@ def forest(s: Setting) -> None:
     if c.chance(0.6):
         things.path(s)
     if c.chance(0.25):
-        things.water(s, s.horizon + 8, s.horizon + c.uniform(20, 34))
+        with s.drawing("pond"):
+            things.water(s, s.horizon + 8, s.horizon + c.uniform(20, 34))
         things.shore(s, s.horizon + 8)
-        s.name("pond")
     dead = c.chance(0.25)
     kind = things.bare if dead else c.choose(things.pine, things.leafy)
-    for y in np.sort(c.rng.uniform(s.horizon + 6, c.height - 14, c.integer(6, 10))):
-        near = (y - s.horizon) / (c.height - s.horizon)
-        x = c.uniform(0, 130) if c.chance(0.5) else c.uniform(190, 320)
-        kind(s, x, y, (48 + 100 * near) * (0.75 if dead else 1))
-    s.name("dead trees" if dead else "pine trees" if kind is things.pine else "trees")
+    with s.drawing("dead trees" if dead else "pine trees" if kind is things.pine else "trees"):
+        for y in np.sort(c.rng.uniform(s.horizon + 6, c.height - 14, c.integer(6, 10))):
+            near = (y - s.horizon) / (c.height - s.horizon)
+            x = c.uniform(0, 130) if c.chance(0.5) else c.uniform(190, 320)
+            kind(s, x, y, (48 + 100 * near) * (0.75 if dead else 1))
     if c.chance(0.2):
         things.campfire(s, c.uniform(130, 190), c.height - c.uniform(22, 45), c.uniform(10, 16))
     if c.chance(0.2):
@@ -223,14 +222,14 @@ def castle_hill(s: Setting) -> None:
     things.castle(s, x, s.horizon + 16 - rise, c.uniform(62, 100))
     things.ground(s)
     if c.chance(0.35):
-        things.water(s, s.horizon + 14, s.horizon + c.uniform(34, 60))
+        with s.drawing("lake"):
+            things.water(s, s.horizon + 14, s.horizon + c.uniform(34, 60))
         things.shore(s, s.horizon + 14)
-        s.name("lake")
     elif c.chance(0.7):
         things.path(s)
     if c.chance(0.6):
-        treeline(s, s.horizon + 10, c.uniform(14, 24), "leaves", 0.1, 13)
-        s.name("trees")
+        with s.drawing("trees"):
+            treeline(s, s.horizon + 10, c.uniform(14, 24), "leaves", 0.1, 13)
     if c.chance(0.5):
         framed(s)
 
@@ -250,7 +249,7 @@ def village(s: Setting) -> None:
         y = s.horizon + c.uniform(8, 44)
         near = (y - s.horizon) / (c.height - s.horizon)
         things.house(s, float(x), y, 38 + 46 * near, 24 + 26 * near)
-    if count > 1:
+    if s.seen("house") > 1:
         s.rename("house", "houses")
     if c.chance(0.35):
         things.well(s, c.uniform(110, 210), c.height - c.uniform(18, 36), c.uniform(22, 30))
@@ -275,12 +274,12 @@ def street(s: Setting) -> None:
     )
     things.hills(s, "far", y0 + 1, 12, 4)
     c.paint(rows >= y0, "path", (tone - 0.1 * depth).clip(0.08, 0.9))
-    for side in (-1, 1):
-        reaches = 10, *np.cumsum(c.rng.uniform(0.5, 0.9, 4)) * 68
-        edges = sorted({round(x0 + side * reach) for reach in reaches}, key=lambda edge: abs(edge - x0))
-        for near, far in zip(edges[:0:-1], edges[-2::-1], strict=True):
-            front(s, x0, y0, near, far, c.uniform(0.8, 1.35))
-    s.name("houses")
+    with s.drawing("houses"):
+        for side in (-1, 1):
+            reaches = 10, *np.cumsum(c.rng.uniform(0.5, 0.9, 4)) * 68
+            edges = sorted({round(x0 + side * reach) for reach in reaches}, key=lambda edge: abs(edge - x0))
+            for near, far in zip(edges[:0:-1], edges[-2::-1], strict=True):
+                front(s, x0, y0, near, far, c.uniform(0.8, 1.35))
     for _ in range(c.integer(0, 2)):
         things.lamp(s, x0 + c.choose(-1, 1) * c.uniform(40, 90), c.height - c.uniform(20, 45), c.uniform(38, 56))
 
@@ -329,14 +328,14 @@ def front(s: Setting, x0: float, y0: float, near: float, far: float, tall: float
 def mountain_lake(s: Setting) -> None:
     c = s.c
     things.sky(s)
-    things.mountains(s, "far", s.horizon + 2, s.horizon * c.uniform(0.6, 0.9), True)
-    s.name("mountains")
+    with s.drawing("mountains"):
+        things.mountains(s, "far", s.horizon + 2, s.horizon * c.uniform(0.6, 0.9), True)
     things.hills(s, "middle", s.horizon + 2, c.uniform(8, 22), c.integer(2, 4))
     if c.chance(0.6):
-        treeline(s, s.horizon + 2, c.uniform(12, 24), "middle", 0.05, 6)
-        s.name("trees")
-    things.water(s, s.horizon + 2, c.height)
-    s.name("lake")
+        with s.drawing("trees"):
+            treeline(s, s.horizon + 2, c.uniform(12, 24), "middle", 0.05, 6)
+    with s.drawing("lake"):
+        things.water(s, s.horizon + 2, c.height)
     if c.chance(0.4):
         things.boat(s, c.uniform(70, 250), s.horizon + c.uniform(12, 40), c.uniform(26, 50))
     if c.chance(0.4):
@@ -358,14 +357,14 @@ def coast(s: Setting) -> None:
         rows, columns = c.grid
         top = s.horizon - c.uniform(14, 40) * np.exp(-(((columns - x) / c.uniform(40, 90)) ** 2)) + 3
         grain = fbm(c.rng, c.height, WIDTH, 30, 30, 3)
-        c.paint((rows >= top) & (rows < s.horizon + 1), "far", (0.5 + 0.2 * grain).clip(0, 1))
-        s.name("island")
+        with s.drawing("island"):
+            c.paint((rows >= top) & (rows < s.horizon + 1), "far", (0.5 + 0.2 * grain).clip(0, 1))
     if c.chance(0.45):
         x = c.uniform(40, 280)
         things.rock(s, x, s.horizon + 3, c.uniform(24, 44))
         things.lighthouse(s, x, s.horizon - 8, c.uniform(58, 84))
-    things.water(s, s.horizon, c.height)
-    s.name("sea")
+    with s.drawing("sea"):
+        things.water(s, s.horizon, c.height)
     for _ in range(c.integer(0, 2)):
         things.boat(s, c.uniform(50, 270), s.horizon + c.uniform(5, 26), c.uniform(18, 46))
     rows, columns = c.grid
@@ -374,19 +373,19 @@ def coast(s: Setting) -> None:
     c.paint(rows > edge - 5, "cloud", 0.85)
     c.paint(rows > edge - 2, "path", (0.62 + 0.12 * ripples + 0.05 * c.texture(100, 160)).clip(0, 1))
     if c.chance(0.5):
-        for _ in range(c.integer(1, 3)):
-            things.rock(s, c.uniform(0, 320), c.height - c.uniform(0, 22), c.uniform(8, 26))
-        s.name("rocks")
+        count = c.integer(1, 3)
+        with s.drawing("rocks" if count > 1 else "rock"):
+            for _ in range(count):
+                things.rock(s, c.uniform(0, 320), c.height - c.uniform(0, 22), c.uniform(8, 26))
 
 
 def beach(s: Setting) -> None:
     coast(s)
     c = s.c
-    for _ in range(c.integer(1, 3)):
-        things.palm(
-            s, c.choose(c.uniform(10, 110), c.uniform(210, 310)), c.height - c.uniform(2, 24), c.uniform(80, 130)
-        )
-    s.name("palm trees")
+    with s.drawing("palm trees"):
+        for _ in range(c.integer(2, 3)):
+            x = c.choose(c.uniform(10, 110), c.uniform(210, 310))
+            things.palm(s, x, c.height - c.uniform(2, 24), c.uniform(80, 130))
 
 
 def desert(s: Setting) -> None:
@@ -401,12 +400,12 @@ def desert(s: Setting) -> None:
         base = s.horizon + 6 + step * (c.height - s.horizon) / 4.2
         things.hills(s, "ground", base + 8, 10 + 4 * step, c.integer(2, 4), 0.25)
     if c.chance(0.6):
-        for y in np.sort(c.rng.uniform(s.horizon + 14, c.height - 6, c.integer(2, 5))):
-            things.cactus(s, c.uniform(10, 310), y, 16 + 50 * (y - s.horizon) / (c.height - s.horizon))
-        s.name("cacti")
+        with s.drawing("cacti"):
+            for y in np.sort(c.rng.uniform(s.horizon + 14, c.height - 6, c.integer(2, 5))):
+                things.cactus(s, c.uniform(10, 310), y, 16 + 50 * (y - s.horizon) / (c.height - s.horizon))
     if c.chance(0.4):
-        things.rock(s, c.uniform(20, 300), c.height - c.uniform(2, 20), c.uniform(14, 34))
-        s.name("rocks")
+        with s.drawing("rock"):
+            things.rock(s, c.uniform(20, 300), c.height - c.uniform(2, 20), c.uniform(14, 34))
 
 
 def graveyard(s: Setting) -> None:
@@ -421,11 +420,11 @@ def graveyard(s: Setting) -> None:
         things.fence(s, s.horizon + 8, 9)
     things.gravestones(s)
     if c.chance(0.8):
-        for _ in range(c.integer(1, 2)):
-            things.bare(
-                s, c.choose(c.uniform(5, 80), c.uniform(240, 315)), c.height - c.uniform(4, 30), c.uniform(100, 150)
-            )
-        s.name("dead trees")
+        count = c.integer(1, 2)
+        with s.drawing("dead trees" if count > 1 else "dead tree"):
+            for _ in range(count):
+                x = c.choose(c.uniform(5, 80), c.uniform(240, 315))
+                things.bare(s, x, c.height - c.uniform(4, 30), c.uniform(100, 150))
 
 
 def swamp(s: Setting) -> None:
@@ -433,21 +432,21 @@ def swamp(s: Setting) -> None:
     s.colours |= {"water": (0.24, 0.5, 0.4), "ground": (0.22, 0.5, 0.36), "near": (0.25, 0.45, 0.4)}
     things.sky(s)
     treeline(s, s.horizon + 3, c.uniform(36, 60), "middle", 0.12, 12)
-    things.water(s, s.horizon + 2, c.height)
-    s.name("murky water")
+    with s.drawing("murky water"):
+        things.water(s, s.horizon + 2, c.height)
     rows, columns = c.grid
     for y in np.sort(c.rng.uniform(s.horizon + 8, c.height, 7)):
         near = (y - s.horizon) / (c.height - s.horizon)
         things.rock(s, c.uniform(0, 320), y, 12 + 34 * near, "ground")
-    for y in np.sort(c.rng.uniform(s.horizon + 10, c.height, c.integer(2, 5))):
-        near = (y - s.horizon) / (c.height - s.horizon)
-        things.bare(s, c.uniform(10, 310), y, 50 + 90 * near)
-    s.name("dead trees")
-    for _ in range(60):
-        x, y = c.uniform(0, 320), c.uniform(s.horizon + 20, c.height + 8)
-        near = (y - s.horizon) / (c.height - s.horizon)
-        c.paint(stroke(c, x, y, x + c.uniform(-3, 3), y - 8 - 14 * near, 1.4), "leaves", c.uniform(0.2, 0.6))
-    s.name("reeds")
+    with s.drawing("dead trees"):
+        for y in np.sort(c.rng.uniform(s.horizon + 10, c.height, c.integer(2, 5))):
+            near = (y - s.horizon) / (c.height - s.horizon)
+            things.bare(s, c.uniform(10, 310), y, 50 + 90 * near)
+    with s.drawing("reeds"):
+        for _ in range(60):
+            x, y = c.uniform(0, 320), c.uniform(s.horizon + 20, c.height + 8)
+            near = (y - s.horizon) / (c.height - s.horizon)
+            c.paint(stroke(c, x, y, x + c.uniform(-3, 3), y - 8 - 14 * near, 1.4), "leaves", c.uniform(0.2, 0.6))
 
 
 def ruins(s: Setting) -> None:
@@ -456,28 +455,34 @@ def ruins(s: Setting) -> None:
     things.ground(s)
     if c.chance(0.5):
         things.path(s)
-    rows, columns = c.grid
-    for y in np.sort(c.rng.uniform(s.horizon + 6, c.height - 20, c.integer(4, 7))):
-        near = (y - s.horizon) / (c.height - s.horizon)
-        x, wide, tall = c.uniform(10, 310), 9 + 12 * near, (40 + 80 * near) * c.uniform(0.4, 1.0)
-        around = (columns - x) / (wide / 2)
-        broken = y - tall + 4 * line(c.rng, WIDTH, 60, 2)
-        flutes = 0.08 * (np.floor(columns - x) % 3 == 0)
-        shaft = (abs(around) <= 1) & (rows > broken) & (rows <= y)
-        c.paint(
-            shaft,
-            "stone",
-            (0.55 + 0.3 * s.side * around.clip(-1, 1) - flutes + 0.08 * c.texture(60, 60)).clip(0.05, 0.95),
-        )
-        c.paint(box(c, x - wide * 0.7, y - 3, x + wide * 0.7, y + 2), "stone", 0.62)
-        if tall > 55 and c.chance(0.6):
-            c.paint(box(c, x - wide * 0.75, y - tall - 2, x + wide * 0.75, y - tall + 4), "stone", 0.68)
-    s.name("broken columns")
-    for _ in range(c.integer(2, 5)):
-        things.rock(s, c.uniform(0, 320), c.height - c.uniform(2, 50), c.uniform(7, 18))
-    s.name("rocks")
+    with s.drawing("broken columns"):
+        for y in np.sort(c.rng.uniform(s.horizon + 6, c.height - 20, c.integer(4, 7))):
+            column(s, y)
+    with s.drawing("rocks"):
+        for _ in range(c.integer(2, 5)):
+            things.rock(s, c.uniform(0, 320), c.height - c.uniform(2, 50), c.uniform(7, 18))
     if c.chance(0.5):
         framed(s)
+
+
+def column(s: Setting, y: float) -> None:
+    """What is left of one; y is where it stands."""
+    c = s.c
+    rows, columns = c.grid
+    near = (y - s.horizon) / (c.height - s.horizon)
+    x, wide, tall = c.uniform(10, 310), 9 + 12 * near, (40 + 80 * near) * c.uniform(0.4, 1.0)
+    around = (columns - x) / (wide / 2)
+    broken = y - tall + 4 * line(c.rng, WIDTH, 60, 2)
+    flutes = 0.08 * (np.floor(columns - x) % 3 == 0)
+    shaft = (abs(around) <= 1) & (rows > broken) & (rows <= y)
+    c.paint(
+        shaft,
+        "stone",
+        (0.55 + 0.3 * s.side * around.clip(-1, 1) - flutes + 0.08 * c.texture(60, 60)).clip(0.05, 0.95),
+    )
+    c.paint(box(c, x - wide * 0.7, y - 3, x + wide * 0.7, y + 2), "stone", 0.62)
+    if tall > 55 and c.chance(0.6):
+        c.paint(box(c, x - wide * 0.75, y - tall - 2, x + wide * 0.75, y - tall + 4), "stone", 0.68)
 
 
 def cave(s: Setting) -> None:
@@ -491,9 +496,9 @@ def cave(s: Setting) -> None:
     way_out = c.chance(0.35)
     if way_out:
         hole = ((columns - x) / 30) ** 2 + ((rows - y) / 40) ** 2 + 0.5 * far < 1
-        c.paint(hole, "glow", (0.75 + 0.2 * (rows - y) / 40).clip(0.3, 1))
+        with s.drawing("way out"):
+            c.paint(hole, "glow", (0.75 + 0.2 * (rows - y) / 40).clip(0.3, 1))
         c.light(x, y, 85, 0.35)
-        s.name("way out")
     for layer in range(3):
         grain = fbm(c.rng, c.height, WIDTH, 12, 20, 5)
         reach = 1.0 + 0.35 * layer
@@ -511,32 +516,35 @@ def cave(s: Setting) -> None:
         (0.46 + 0.2 * grain - 0.003 * (rows - floor) - 0.0012 * abs(columns - x)).clip(0.03, 0.9),
     )
     if c.chance(0.45):
-        things.water(s, floor + 10, floor + c.uniform(22, 40))
+        with s.drawing("underground pool"):
+            things.water(s, floor + 10, floor + c.uniform(22, 40))
         things.shore(s, floor + 10)
-        s.name("underground pool")
     if c.chance(0.75):
-        for _ in range(c.integer(6, 14)):
-            at, long = c.uniform(0, 320), c.uniform(14, 58)
-            spike = polygon(
-                c, (at - long * 0.13, 0), (at + long * 0.13, 0), (at + c.uniform(-2, 2), long + c.uniform(0, 14))
-            )
-            c.paint(spike, "stone", (0.4 + 0.2 * (columns - at) / (long * 0.13) + 0.12 * grain).clip(0.04, 0.9))
-        s.name("stalactites")
+        with s.drawing("stalactites"):
+            for _ in range(c.integer(6, 14)):
+                at, long = c.uniform(0, 320), c.uniform(14, 58)
+                tip = at + c.uniform(-2, 2), long + c.uniform(0, 14)
+                spike = polygon(c, (at - long * 0.13, 0), (at + long * 0.13, 0), tip)
+                c.paint(spike, "stone", (0.4 + 0.2 * (columns - at) / (long * 0.13) + 0.12 * grain).clip(0.04, 0.9))
     if c.chance(0.5):
         s.colours["special"] = c.choose((0.5, 0.6, 1.0), (0.83, 0.55, 1.0), (0.38, 0.6, 0.95), (0.58, 0.65, 1.0))
         for _ in range(c.integer(2, 4)):
             cx, cy = c.uniform(20, 300), c.uniform(floor - 4, c.height - 8)
             c.light(cx, cy - 10, 42, 0.25)
-            for _ in range(c.integer(3, 6)):
-                angle, long = c.uniform(-0.7, 0.7), c.uniform(12, 34)
-                tip, foot = (cx + np.sin(angle) * long, cy - np.cos(angle) * long), cx + np.sin(angle) * 4
-                c.paint(polygon(c, (foot - 4, cy), tip, (foot + 1, cy)), "special", 0.85)
-                c.paint(polygon(c, (foot + 1, cy), tip, (foot + 4, cy)), "special", 0.5)
-        s.name("glowing crystals")
+            with s.drawing("glowing crystals"):
+                crystals(c, cx, cy)
     elif c.chance(0.6):
-        for side in (c.uniform(20, 90), c.uniform(230, 300)):
-            torch(s, side, c.height * 0.45)
-        s.name("torches")
+        with s.drawing("torches"):
+            for side in (c.uniform(20, 90), c.uniform(230, 300)):
+                torch(s, side, c.height * 0.45)
+
+
+def crystals(c: Canvas, x: float, y: float) -> None:
+    for _ in range(c.integer(3, 6)):
+        angle, long = c.uniform(-0.7, 0.7), c.uniform(12, 34)
+        tip, foot = (x + np.sin(angle) * long, y - np.cos(angle) * long), x + np.sin(angle) * 4
+        c.paint(polygon(c, (foot - 4, y), tip, (foot + 1, y)), "special", 0.85)
+        c.paint(polygon(c, (foot + 1, y), tip, (foot + 4, y)), "special", 0.5)
 
 
 # --- inside -----------------------------------------------------------------------------------------------------
@@ -591,6 +599,11 @@ def shell(s: Setting, floor: str, walls: str) -> Room:
         tone = 0.5 + blocks(c.rng, board.astype(int), -0.1, 0.1) - 0.18 * ((plane_u % 9 < 0.8) | cut) + grain
         c.paint(~back & ~side & (rows > y0), "wood", (tone - 0.05 * (near - 1)).clip(0.04, 0.95))
     return room
+
+
+@named("door")
+def door(s: Setting, x: float, foot: float, wide: float, tall: float) -> None:
+    things.door(s, x, foot, wide, tall)
 
 
 def torch(s: Setting, x: float, y: float) -> None:
@@ -849,8 +862,7 @@ def tavern(s: Setting) -> None:
     fireplace(s, first, room.bottom, (room.right - room.left) / 3 * 0.95)
     window(s, second, room.bottom - 28, 26, 30)
     if c.chance(0.5):
-        things.door(s, third, room.bottom, 30, 52)
-        s.name("door")
+        door(s, third, room.bottom, 30, 52)
     else:
         painting(s, third, (room.top + room.bottom) / 2 - 8, 40, 28)
     barrels(s, c.uniform(4, 30), c.height - c.uniform(6, 18), c.uniform(34, 46))
@@ -867,9 +879,9 @@ def throne_hall(s: Setting) -> None:
         window(s, side, room.bottom - 34, 18, 40)
     throne(s, x, room.bottom + 4, c.uniform(48, 62))
     if c.chance(0.8):
-        for side in (room.left - 20, room.right + 20):
-            torch(s, side, room.top + 34)
-        s.name("torches")
+        with s.drawing("torches"):
+            for side in (room.left - 20, room.right + 20):
+                torch(s, side, room.top + 34)
     if c.chance(0.35):
         chest(s, c.choose(70.0, 250.0), c.height - 24, 40)
 
@@ -880,16 +892,15 @@ def dungeon(s: Setting) -> None:
     s.colours |= {"stone": (c.choose(0.6, 0.3, 0.08), 0.15, 0.42), "path": (0.6, 0.1, 0.4)}
     c.tone *= 0.8
     first, second, third = spots(c, room, 3)
-    things.door(s, first, room.bottom, 30, 50)
-    s.name("door")
+    door(s, first, room.bottom, 30, 50)
     if c.chance(0.6):
         _, columns = c.grid
         hole = box(c, second - 14, room.top + 24, second + 14, room.top + 46)
-        c.paint(hole, "sky", 0.6)
-        c.paint(hole & (np.floor(columns - second) % 6 < 2), "bark", 0.1)
-        s.name("barred window")
-    torch(s, third, room.top + 40)
-    s.name("torch")
+        with s.drawing("barred window"):
+            c.paint(hole, "sky", 0.6)
+            c.paint(hole & (np.floor(columns - second) % 6 < 2), "bark", 0.1)
+    with s.drawing("torch"):
+        torch(s, third, room.top + 40)
     if c.chance(0.5):
         chest(s, c.uniform(60, 260), c.height - c.uniform(10, 28), c.uniform(34, 46))
     if c.chance(0.5):
@@ -905,8 +916,7 @@ def bedroom(s: Setting) -> None:
         painting(s, second, (room.top + room.bottom) / 2 - 10, 36, 26)
     else:
         bookshelves(s, second - 22, room.top + 14, second + 22, room.bottom)
-    things.door(s, third, room.bottom, 28, 52)
-    s.name("door")
+    door(s, third, room.bottom, 28, 52)
     if c.chance(0.5):
         carpet(s, room)
     bed(s, c.choose(96.0, 224.0), c.height - c.uniform(14, 28), c.uniform(96, 124))
@@ -920,9 +930,7 @@ def witch_kitchen(s: Setting) -> None:
     first, second, third = spots(c, room, 3)
     bookshelves(s, first - 24, room.top + 10, first + 24, room.bottom - 4)
     window(s, second, room.bottom - 32, 24, 28)
-    fireplace(s, third, room.bottom, 56) if c.chance(0.4) else things.door(s, third, room.bottom, 28, 50)
-    if "fireplace" not in s.objects:
-        s.name("door")
+    fireplace(s, third, room.bottom, 56) if c.chance(0.4) else door(s, third, room.bottom, 28, 50)
     cauldron(s, c.uniform(110, 210), c.height - c.uniform(14, 30), c.uniform(40, 56))
     if c.chance(0.5):
         barrels(s, c.uniform(6, 40), c.height - 8, 36)
@@ -943,9 +951,7 @@ def laboratory(s: Setting) -> None:
     wide = (room.right - room.left) / 3 - 4
     for x in (first, second):
         machines(s, x - wide / 2, room.top + 10, x + wide / 2, room.bottom)
-    window(s, third, room.bottom - 30, 34, 36) if c.chance(0.5) else things.door(s, third, room.bottom, 30, 54)
-    if "window" not in s.objects:
-        s.name("door")
+    window(s, third, room.bottom - 30, 34, 36) if c.chance(0.5) else door(s, third, room.bottom, 30, 54)
     if c.chance(0.7):
         table(s, c.uniform(110, 210), c.height - c.uniform(30, 44), c.uniform(70, 100), laid=False)
 
@@ -1013,7 +1019,7 @@ SKIES_SAID = {
 }
 MOODS = {
     "dark": ("spooky", "eerie", "gloomy", "haunted", "lonely"),
-    "bright": ("peaceful", "quiet", "sunny", "cheerful", "lovely"),
+    "bright": ("peaceful", "quiet", "pleasant", "cheerful", "lovely"),
     "soft": ("dreamy", "calm", "romantic", "glowing", "quiet"),
     "grey": ("gloomy", "bleak", "quiet", "cold", "lonely"),
     "inside": ("cosy", "dim", "quiet", "shadowy", "old-fashioned"),

@@ -27,14 +27,13 @@ from hubmodels.pixelscene.files import contact_sheet, png
 from hubmodels.pixelscene.judge import Progress
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling
-from hubmodels.pixelscene.scene import Pair, Picture
+from hubmodels.pixelscene.scene import AT_ONCE, Pair, Picture
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Drawn = tuple[str, Picture, Picture]
 """A caption, what is drawn for it, and the training picture that is nearest to that."""
 ROWS = 128
 """Captions that are drawn, if nothing else is said."""
-AT_ONCE = 8
 COARSE = 8
 """Pixels a side of the squares whose means are compared with those of training pictures."""
 TILED, TWINS = 8, 2
@@ -131,8 +130,8 @@ def exact_share(pictures: list[Picture]) -> float:
 def coarse(picture: Picture) -> Array:
     """(24, 40, 3) float32: mean OKLab colours of squares in the middle of a picture."""
     indices, palette = picture
-    top, left = ((side - side // COARSE * COARSE) // 2 for side in indices.shape)
     rows, columns = min(24, indices.shape[0] // COARSE), min(40, indices.shape[1] // COARSE)
+    top, left = ((side - count * COARSE) // 2 for side, count in zip(indices.shape, (rows, columns), strict=True))
     lab = oklab(palette)[indices[top : top + rows * COARSE, left : left + columns * COARSE]]
     means = lab.reshape(rows, COARSE, columns, COARSE, 3).mean((1, 3))
     return np.pad(means, ((0, 24 - rows), (0, 40 - columns), (0, 0)), mode="edge").astype(np.float32)
@@ -216,13 +215,15 @@ def remembered(
 ) -> tuple[dict, list[Picture]]:
     """How near what is drawn comes to training pictures, and for each the nearest one.
 
-    A copy is as near as 99 in 100 training pictures are to what the tokenizer gives back of them.
+    A copy is as near as 99 in 100 painted training pictures are to what the tokenizer gives back of them. New painted
+    pictures that are as near to one of training say how often that is chance.
     """
     known = np.stack([coarse(read(train[row])) for row in progress(range(len(train)), "training pictures")])
-    some = np.linspace(0, len(train) - 1, min(100, len(train))).round().astype(int)
+    painted = [row for row, source in enumerate(train["source"][:]) if source == "procedural"]
+    some = [painted[at] for at in np.linspace(0, len(painted) - 1, min(100, len(painted))).round().astype(int)]
     copies = []
     for row in some:
-        indices, palette = read(train[int(row)])
+        indices, palette = read(train[row])
         _, again, _ = rebuilt(vqgan, (indices, palette))
         copies.append(float(nearest([(again, palette)], known[[row]])[0][0]))
     copy = float(np.quantile(copies, 0.99))
@@ -233,6 +234,7 @@ def remembered(
         "drawn": {"least": float(apart.min()), "median": float(np.median(apart))},
         "unseen": {"least": float(fresh.min()), "median": float(np.median(fresh))},
         "near_copies": int((apart <= copy).sum()),
+        "near_by_chance": int((fresh <= copy).sum()),
     }
     return found, [read(train[int(row)]) for row in which]
 
@@ -259,17 +261,19 @@ def compared_twin(pair: Pair, twin: Pair, captions: list[str], seed: int) -> dic
 
 def targets(result: dict) -> list[dict]:
     """What released weights should reach, what these reach, and whether that is enough."""
-    agreement, painted = result["agreement"], result["tokenizer"]["painted"]
-    share = agreement["drawn"]["all"] / agreement["painted"]["all"]
+    agreement, painted, count = result["agreement"], result["tokenizer"]["painted"], result["pictures"]["painted"]
+    drawn, best, none = (agreement[who]["all"] for who in ("drawn", "painted", "shuffled"))
+    share, way = drawn / best, (drawn - none) / max(best - none, 1e-6)
     lines = [
         ("pixels exactly of the palette", "100 %", f"{result['exact_palette']:.2%}", result["exact_palette"] == 1),
-        ("codebook in use", "90 %", f"{painted['usage']:.0%}", painted["usage"] >= 0.9),
+        (f"codebook in use, by {count} painted pictures", "90 %", f"{painted['usage']:.0%}", painted["usage"] >= 0.9),
         ("PSNR, painted", "24 dB", f"{painted['psnr']:.1f} dB", painted["psnr"] >= 24),
     ]
     if "real" in result["tokenizer"]:
         psnr = result["tokenizer"]["real"]["psnr"]
         lines.append(("PSNR, real", "21 dB", f"{psnr:.1f} dB", psnr >= 21))
     lines.append(("agreement, of that of painted pictures", "90 %", f"{share:.0%}", share >= 0.9))
+    lines.append(("agreement, of the way from shuffled to painted pictures", "75 %", f"{way:.0%}", way >= 0.75))
     near = result["memory"]["near_copies"]
     lines.append((NEVER_SEEN, "0", str(near), near == 0))
     return [dict(zip(("target", "wanted", "got", "met"), line, strict=True)) for line in lines]
@@ -337,7 +341,8 @@ for the captions of {drawn} painted ones.
   caption of another. `things` counts in equal parts those that are named and those that the place never has.
 - **memory**: mean ΔE of squares of {coarse} pixels to the nearest training picture, as it is or mirrored: {least:.1f}
   at least and {median:.1f} in the median for drawn pictures, {fresh_least:.1f} and {fresh_median:.1f} for painted ones
-  that are new. What the tokenizer gives back of a training picture is within {copy:.1f}: that would be a copy.
+  that are new. What the tokenizer gives back of a training picture is within {copy:.1f}: that would be a copy, in the
+  same colours and place. {near} of the drawn pictures are so near to one of training, and {chance} of the new ones.
 - **seam**: the step from the right edge to the left by those inside is {tiled:.2f} after `--tile`, {plain:.2f} before.
 {twin}
 
@@ -368,6 +373,8 @@ def cards(result: dict, pair: Pair, training: Sequence[str], notices: str, ablat
         fresh_least=memory["unseen"]["least"],
         fresh_median=memory["unseen"]["median"],
         copy=memory["copy"],
+        near=memory["near_copies"],
+        chance=memory["near_by_chance"],
         tiled=seam["tiled"],
         plain=seam["plain"],
         twin=said,

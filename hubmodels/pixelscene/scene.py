@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from importlib.util import find_spec
 from typing import Literal, Protocol
 
 import numpy as np
@@ -31,13 +32,17 @@ from hubmodels.pixelscene.sampling import (
     unknown_in,
 )
 from hubmodels.pixelscene.shape import PixelVQGANConfig
-from hubmodels.pixelscene.text import encoded
+from hubmodels.pixelscene.text import encoded, unknown
 from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Picture = tuple[Array, Array]
 SIDES = 64, 1280
 MOST_TOKENS = 4096
+AT_ONCE = 8
+"""Pictures that are best drawn together: more want more memory, and are hardly faster."""
+NAMED = 5
+"""Words that a warning names at most."""
 Backend = Literal["torch", "mlx", "auto"]
 SEAM = 32
 """Pixels that are drawn anew where the edges of a picture that tiles meet, half of them on either side."""
@@ -79,6 +84,19 @@ class Pair:
             )
 
 
+def chosen(backend: Backend) -> Literal["torch", "mlx"]:
+    """What `auto` means on this machine.
+
+    Raises:
+        ValueError: MLX is asked for and not installed.
+    """
+    there = find_spec("mlx") is not None
+    if backend == "mlx" and not there:
+        raise ValueError("mlx is not installed: pip install mlx (Apple silicon) or 'mlx[cpu]' (Linux), or use torch")
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    return "mlx" if backend == "mlx" or (backend == "auto" and apple and there) else "torch"
+
+
 def loaded(vqgan: str, prior: str, backend: Backend = "auto") -> Pair:
     """Both networks, from folders or Hub repositories.
 
@@ -87,8 +105,9 @@ def loaded(vqgan: str, prior: str, backend: Backend = "auto") -> Pair:
 
     Raises:
         HubError: one of them cannot be had.
-        ValueError: they were not trained together.
+        ValueError: they were not trained together, or MLX is asked for and not there.
     """
+    backend = chosen(backend)
     tokenizer, transformer = PixelVQGAN.from_pretrained(vqgan), PixelTransformer.from_pretrained(prior)
     if transformer.config.meaning not in ("", tokenizer.meaning()):
         raise ValueError(f"{prior} was trained with a tokenizer whose tokens mean something else than those of {vqgan}")
@@ -96,12 +115,18 @@ def loaded(vqgan: str, prior: str, backend: Backend = "auto") -> Pair:
     for weight in [*tokenizer.state_dict().values(), *transformer.state_dict().values()]:
         digest.update(weight.numpy().tobytes())
     about = digest.hexdigest(), sum(one.numel() for model in (tokenizer, transformer) for one in model.parameters())
-    apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    if backend == "mlx" or (backend == "auto" and apple):
+    if backend == "mlx":
         from hubmodels.pixelscene import twins
 
         return Pair(twins.Tokenizer(tokenizer), twins.Transformer(transformer), *about)
     return Pair(tokenizer, transformer, *about)
+
+
+def not_read(pair: Pair, caption: str) -> str:
+    """A warning about words that the transformer does not know, or nothing."""
+    words = unknown(caption, pair.transformer.config)
+    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    return f"not known, so not drawn: {', '.join(word[:24] for word in words[:NAMED])}{more}" if words else ""
 
 
 def draw(

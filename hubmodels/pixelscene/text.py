@@ -52,6 +52,15 @@ def numbered(captions: Sequence[str], config: PixelTransformerConfig) -> tuple[T
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows]), told
 
 
+def unknown(caption: str, config: PixelTransformerConfig) -> list[str]:
+    """Words of a caption that are not read: those that the vocabulary lacks, and those after `max_words`."""
+    if config.text == "minilm":
+        return []
+    known, words = set(config.words), split(caption)
+    read = {word for word in words[: config.max_words] if word in known}
+    return [word for word in dict.fromkeys(words) if word not in read]
+
+
 def split(caption: str) -> list[str]:
     """Lower-case words without punctuation."""
     return "".join(letter if letter.isalnum() or letter == "'" else " " for letter in caption.lower()).split()

@@ -18,7 +18,9 @@ from hubmodels.pixelscene.drawing import RAMPS, Canvas, Colour, blocks, fbm, lin
 
 WIDTH = 320
 SEEN = 0.4
-"""Share of a thing that must be seen for it to be named."""
+"""Share of a thing that must be seen for it to be named,"""
+PLAIN = 1200
+"""or pixels of it: of hills and seas much may lie behind the rest."""
 P = ParamSpec("P")
 
 
@@ -37,7 +39,7 @@ class Setting:
     objects: list[str] = field(default_factory=list)
     """What has been drawn, by its name."""
     drawn: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
-    """Where each was drawn, and the ramps it was drawn with."""
+    """Where each was drawn, and the ramps it was drawn with; of some there are several."""
 
     @property
     def night(self) -> bool:
@@ -47,10 +49,6 @@ class Setting:
     def side(self) -> float:
         """-1 where light comes from the left, 1 from the right."""
         return -1.0 if self.sun[0] < WIDTH / 2 else 1.0
-
-    def name(self, thing: str) -> None:
-        if thing not in self.objects:
-            self.objects.append(thing)
 
     def rename(self, old: str, new: str) -> None:
         self.objects[self.objects.index(old)] = new
@@ -63,16 +61,17 @@ class Setting:
         yield
         where = (self.c.ramp != ramp) | (abs(self.c.tone - tone) > 0.05)
         self.drawn.setdefault(thing, []).append((where, self.c.ramp[where]))
-        self.name(thing)
+        if thing not in self.objects:
+            self.objects.append(thing)
 
     def visible(self) -> tuple[str, ...]:
-        """The things of which most is still to be seen, now that all has been drawn."""
-        return tuple(thing for thing in self.objects if thing not in self.drawn or self._seen(thing) >= SEEN)
+        """The things that are still to be seen, now that all has been drawn."""
+        return tuple(thing for thing in self.objects if self.seen(thing))
 
-    def _seen(self, thing: str) -> float:
-        return max(
-            float((self.c.ramp[where] == ramp).mean()) if len(ramp) else 0.0 for where, ramp in self.drawn[thing]
-        )
+    def seen(self, thing: str) -> int:
+        """How many of those of this name are not hidden by what was drawn since."""
+        left = [(self.c.ramp[where] == ramp) for where, ramp in self.drawn[thing]]
+        return sum(bool(len(part)) and (part.mean() >= SEEN or part.sum() >= PLAIN) for part in left)
 
 
 def named(thing: str) -> Callable[[Callable[Concatenate[Setting, P], None]], Callable[Concatenate[Setting, P], None]]:
@@ -151,20 +150,22 @@ def sky(s: Setting) -> None:
     glow = np.exp(-(((columns - s.sun[0]) / 150) ** 2) - ((rows - s.sun[1]) / 70) ** 2)
     c.paint(np.ones((1, 1), bool), "sky", bend * 0.92 + 0.16 * glow * (s.time != "day"))
     if s.night and s.weather in ("clear", "cloudy"):
-        stars = (c.rng.random((c.height, c.width)) < 0.004) & (rows < s.horizon * 0.92)
-        c.paint(stars, "glow", c.rng.uniform(0.25, 1.0, (c.height, c.width)).astype(np.float32))
-        bright = np.argwhere(stars)
-        for y, x in bright[:: max(1, len(bright) // 6)]:
-            c.paint(box(c, x - 1, y, x + 2, y + 1) | box(c, x, y - 1, x + 1, y + 2), "glow", 0.6)
-            c.paint(box(c, x, y, x + 1, y + 1), "glow", 1.0)
-        if s.weather == "clear":
-            s.name("stars")
+        with s.drawing("stars"):
+            stars(c, s.horizon * 0.92)
     if s.weather in ("clear", "cloudy") and (s.night or s.time != "day" or c.chance(0.5)):
         disc(s)
     if s.weather != "clear":
         clouds(s, {"cloudy": 0.0, "foggy": 0.5, "rain": -0.45, "snow": -0.3}[s.weather])
-    elif c.chance(0.5):
-        clouds(s, 0.45)
+
+
+def stars(c: Canvas, bottom: float) -> None:
+    rows, _ = c.grid
+    lights = (c.rng.random((c.height, c.width)) < 0.004) & (rows < bottom)
+    c.paint(lights, "glow", c.rng.uniform(0.25, 1.0, (c.height, c.width)).astype(np.float32))
+    bright = np.argwhere(lights)
+    for y, x in bright[:: max(1, len(bright) // 6)]:
+        c.paint(box(c, x - 1, y, x + 2, y + 1) | box(c, x, y - 1, x + 1, y + 2), "glow", 0.6)
+        c.paint(box(c, x, y, x + 1, y + 1), "glow", 1.0)
 
 
 def disc(s: Setting) -> None:

@@ -78,7 +78,7 @@ def trained_vqgan(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstructio
         codes = model.quantizer
         if isinstance(codes, VQ) and codes.training and codes.follows:  # on torch, then MLX reads them
             weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
-            codes.follow(_torch(twin.encoder(inputs[0])).permute(0, 3, 1, 2))
+            codes.follow(_torch(twin.encoder(inputs[0])).permute(0, 3, 1, 2).to(codes.codebook.device))
         weights_mlx.take(twin, {name: _mlx(one) for name, one in model.state_dict().items()})
         logits, made, commitment, tokens = _Passed.apply(twin, network, inputs, model, *model.parameters())
         return Reconstruction(logits, made, tokens.detach().long(), commitment)

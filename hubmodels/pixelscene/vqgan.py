@@ -249,15 +249,23 @@ class VQ(nn.Module):
 
     def codes_of(self, tokens: Tensor) -> Tensor:
         """(B, h, w) -> (B, D, h, w)."""
-        return self.codebook[tokens].permute(0, 3, 1, 2)
+        return self._codes()[tokens].permute(0, 3, 1, 2)
+
+    def _codes(self) -> Tensor:
+        """(V, D) of unit length, which a run's average of codebooks is not."""
+        return F.normalize(self.codebook, dim=1)
 
     def _nearest(self, flat: Tensor) -> Tensor:
-        return (flat.float() @ self.codebook.T).argmax(1)  # of unit length: the nearest is the most alike
+        with torch.autocast(flat.device.type, enabled=False):
+            return (flat.float() @ self._codes().T).argmax(1)  # of unit length: the nearest is the most alike
 
     @torch.no_grad()
     def follow(self, z: Tensor) -> None:
         """Moves the codes towards what is encoded (B, D, h, w)."""
-        flat = F.normalize(z.float(), dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+        with torch.autocast(z.device.type, enabled=False):
+            self._follow(F.normalize(z.float(), dim=1).permute(0, 2, 3, 1).flatten(0, 2))
+
+    def _follow(self, flat: Tensor) -> None:
         if not self.placed:
             self._place(flat)
         hits = F.one_hot(self._nearest(flat), len(self.codebook)).float()

@@ -101,13 +101,18 @@ class VQ(nn.Module):
         self.freeze(recurse=False)
 
     def __call__(self, z: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        z = z / mx.maximum(mx.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
-        tokens = (mx.stop_gradient(z) @ self.codebook.T).argmax(-1)
+        z = normalized(z)
+        tokens = (mx.stop_gradient(z) @ normalized(self.codebook).T).argmax(-1)
         codes = self.codes_of(tokens)
         return straight_through(codes, z), tokens, ((z - codes) ** 2).mean()
 
     def codes_of(self, tokens: mx.array) -> mx.array:
-        return self.codebook[tokens]
+        return normalized(self.codebook)[tokens]
+
+
+def normalized(vectors: mx.array) -> mx.array:
+    """(..., D) of length 1."""
+    return vectors / mx.maximum(mx.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 class Block(nn.Module):

@@ -343,6 +343,8 @@ def _status(caption: str) -> str:
     )
 
 
+LARGEST_FILE = "64mb"
+"""That a visitor may upload."""
 CLICKS = """element.addEventListener('click', event => {
     const button = event.target.closest('button');
     if (button) trigger('click', {...button.dataset});
@@ -496,7 +498,9 @@ def serve(blocks: gr.Blocks) -> None:
     # fonts that every machine has: the default ones are fetched from elsewhere
     theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
-        blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=["api"])
+        blocks.queue(max_size=32).launch(
+            server_name=host, server_port=int(port), theme=theme, footer_links=["api"], max_file_size=LARGEST_FILE
+        )
     except OSError as error:
         message = f"cannot listen on {host}:{port}: stop what listens there, or choose another PORT"
         raise OSError(message) from error

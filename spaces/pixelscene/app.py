@@ -26,7 +26,7 @@ from hubmodels.pixelscene import files, palettes
 from hubmodels.pixelscene import scene as scenes
 from hubmodels.pixelscene.sampling import PLAIN, Sampling
 from hubmodels.pixelscene.scene import Pair, Picture
-from spaces.distill.app import refusal, serve
+from spaces.distill.app import CLICKS, refusal, serve
 
 MAX_PICTURES, MAX_SEED, MAX_CAPTION = 8, 9999, 400
 KEPT_S = (600, 3600)
@@ -214,11 +214,6 @@ def wall(shown: Shown) -> str:
     )
 
 
-CLICKS = """element.addEventListener('click', event => {
-    const button = event.target.closest('button');
-    if (button) trigger('click', {...button.dataset});
-});"""
-
 STYLE = """<style>
 .pixelscene img, .pixelscene .wall { image-rendering: pixelated; display: block; margin: 0 }
 .pixelscene .thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 8px }
@@ -279,6 +274,9 @@ def page(pair: Pair) -> None:
     ) -> tuple:
         colours = chosen_palette(palette, file)
         made = answered(lambda: drawn(pair, caption, int(n), colours, settings(*how), rounds_of(progress)))
+        warning = scenes.not_read(pair, caption)
+        if warning:
+            gr.Warning(f"{warning[:1].upper()}{warning[1:]}.")
         return look(made, 0, zoom)
 
     def on_repaint(
@@ -360,6 +358,7 @@ def page(pair: Pair) -> None:
         return more(gallery, [opened(file, pair)], zoom)
 
     def on_choose(gallery: Gallery, zoom: int, event: gr.EventData) -> tuple:
+        only(gallery, 0)
         number = str((event._data or {}).get("index", ""))
         index = int(number) if number.isdigit() else 0
         return look(gallery, min(index, len(gallery) - 1), zoom)
@@ -489,14 +488,22 @@ def demo(pair: Pair) -> gr.Blocks:
     return blocks
 
 
+def released_pair() -> Pair:
+    """Both networks, of $VQGAN and $PRIOR or the released ones, on $BACKEND.
+
+    Raises:
+        ValueError, OSError: there is no such backend or no such network.
+    """
+    backend = os.environ.get("BACKEND") or "auto"
+    if backend not in ("auto", "torch", "mlx"):
+        raise ValueError(f"BACKEND must be auto, torch or mlx, got {backend!r}")
+    return scenes.loaded(released("pixelscene-vqgan", "VQGAN"), released("pixelscene", "PRIOR"), backend)
+
+
 def main() -> None:
     """Load, build, serve; what goes wrong is one line."""
-    backend = os.environ.get("BACKEND") or "auto"
     try:
-        if backend not in ("auto", "torch", "mlx"):
-            raise ValueError(f"BACKEND must be auto, torch or mlx, got {backend!r}")
-        pair = scenes.loaded(released("pixelscene-vqgan", "VQGAN"), released("pixelscene", "PRIOR"), backend)
-        serve(demo(pair))
+        serve(demo(released_pair()))
     except (ValueError, OSError) as error:
         sys.exit(f"pixelscene: {error}")
 

@@ -137,7 +137,7 @@ def test_a_column_that_splits_must_not_share_is_checked(tmp_path):
     rows = [{"name": "oak", "split": "train"}, {"name": "pine", "split": "test"}, {"name": "oak", "split": "test"}]
     part = Part("p", features, ("train", "test"), 3, lambda start, stop: iter(rows[start:stop]), apart="name")
     with pytest.raises(BuildError, match="name 'oak' is both in train and in test"):
-        folder.build(tmp_path / "out", [part], {}, lambda sizes: "", {}, workers=1)
+        folder.build(tmp_path / "out", [part], {}, lambda sizes: "", dict, workers=1)
     assert not (tmp_path / "out").exists()
 
 

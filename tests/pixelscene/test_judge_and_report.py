@@ -67,6 +67,7 @@ def test_facts_are_what_the_caption_says() -> None:
     said = facts(row | {"caption": "A haunted castle at night: a lake and the Moon"})
     assert said == Facts("castle", "night", "", ("moon", "lake")), "neither hills nor the weather"
     assert facts(row | {"caption": "A castle under a clear sky at night"}).weather == "clear"
+    assert facts(row | {"caption": "A castle at sunset", "objects": ["sun", "set"]}).things == ()
 
 
 def test_a_judge_sees_the_middle_at_half_size() -> None:
@@ -120,6 +121,53 @@ def test_a_copy_is_near_and_mirrored_too() -> None:
     mirrored = pictures[2][0][:, ::-1], PALETTE
     apart, which = report.nearest([pictures[1], mirrored, (pictures[0][0] // 2, PALETTE)], known)
     assert which.tolist()[:2] == [1, 2] and apart[:2] == pytest.approx([0, 0], abs=1e-3) and apart[2] > 1
+
+
+def test_copies_of_training_pictures_are_counted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+
+    def worn(vqgan, picture):
+        """What a fair tokenizer gives back: some pixels are others."""
+        lost = rng.random(picture[0].shape) < 0.05
+        return picture[0], np.where(lost, rng.permutation(picture[0].ravel()).reshape(lost.shape), picture[0]), None
+
+    monkeypatch.setattr(report, "rebuilt", worn)
+    train = opened((str(data),), "train").select(range(12))
+    indices, palette = read(train[5])
+    noise = [(rng.integers(0, 256, (200, 320), dtype=np.uint8), palette) for _ in range(3)]
+    made = [read(train[3]), (indices[:, ::-1], palette), *noise]
+    found, near = report.remembered(models()[0], made, noise[:1] + made[:1], train, still)
+    assert found["near_copies"] == 2 and found["near_by_chance"] == 1, found
+    assert found["drawn"]["least"] < 1e-3 < found["copy"] < found["drawn"]["median"]
+    assert (near[0][0] == made[0][0]).all() and (near[1][0] == indices).all()
+
+
+def test_blank_pictures_do_not_agree(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "EPOCHS", 20)
+    table = opened((str(data),), "train").select(range(24))
+    learned = judge.trained(table, 0, still)
+    pictures, said = [read(row) for row in table], [facts(row) for row in table]
+    blank = [(np.zeros_like(indices), palette) for indices, palette in pictures]
+    assert agreement(learned, blank, said)["all"] < 0.6 * agreement(learned, pictures, said)["all"]
+
+
+def test_targets_are_met_and_missed() -> None:
+    good = {
+        "pictures": {"painted": 300, "real": 30, "drawn": 128},
+        "tokenizer": {"painted": {"usage": 0.9, "psnr": 24.0}, "real": {"psnr": 21.0}},
+        "exact_palette": 1.0,
+        "agreement": {"painted": {"all": 1.0}, "drawn": {"all": 0.9}, "shuffled": {"all": 0.4}},
+        "memory": {"near_copies": 0},
+    }
+    assert all(line["met"] for line in report.targets(good))
+    worse = {
+        "pictures": good["pictures"],
+        "tokenizer": {"painted": {"usage": 0.89, "psnr": 23.9}, "real": {"psnr": 20.9}},
+        "exact_palette": 0.9999,
+        "agreement": {"painted": {"all": 1.0}, "drawn": {"all": 0.89}, "shuffled": {"all": 0.8}},
+        "memory": {"near_copies": 1},
+    }
+    assert not any(line["met"] for line in report.targets(worse))
 
 
 def test_exact_share_sees_colours_that_a_card_has_not() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from hubmodels.pixelscene.measures import delta_e, dither, edges, index_accuracy, perplexity, psnr
+from hubmodels.pixelscene.measures import delta_e, dither, edges, index_accuracy, perplexity, psnr, seam
 from hubmodels.pixelscene.palettes import oklab
 
 SOME = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -37,3 +37,11 @@ def test_perplexity_counts_codes_that_are_used_evenly() -> None:
     assert perplexity(np.zeros(9, int), 20) == pytest.approx((1, 0.05))
     even, used = perplexity(np.array([0] * 99 + [1]), 4)
     assert 1 < even < 1.1 and used == 0.5
+
+
+def test_a_seam_shows_where_a_picture_does_not_tile() -> None:
+    turn = 127 + 120 * np.sin(2 * np.pi * np.arange(64) / 64)
+    wave = np.broadcast_to(turn[None, :, None], (8, 64, 3)).astype(np.uint8)
+    ramp = np.broadcast_to(np.arange(64)[None, :, None] * 4, (8, 64, 3)).astype(np.uint8)
+    assert seam(wave) < 2 and seam(ramp) > 20
+    assert seam(np.full((8, 64, 3), 9, np.uint8)) == 0

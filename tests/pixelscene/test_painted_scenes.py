@@ -84,6 +84,59 @@ def test_what_is_hidden_is_not_named() -> None:
     assert s.visible() == ("signpost",)
 
 
+def test_a_thing_counts_as_often_as_it_is_seen() -> None:
+    c = Canvas.blank(200, 320, np.random.default_rng(0))
+    s = Setting(c, "day", "clear", horizon=110)
+    for x in (60, 200):
+        things.house(s, x, 180, 60, 40)
+    assert s.seen("house") == 2
+    c.paint(things.box(c, 0, 0, 120, 200), "leaves", 0.5)
+    assert s.seen("house") == 1
+    with s.drawing("hills"):
+        things.hills(s, "middle", 100, 30, 3)
+    things.ground(s)
+    assert "hills" in s.visible(), "most of them lies below the ground, but not all"
+    c.paint(np.ones((1, 1), bool), "cloud", 0.5)
+    assert not s.visible()
+
+
+def test_a_clear_sky_has_no_clouds() -> None:
+    """What a caption calls clear, pixel by pixel, where no snow on a mountain has the colours of clouds."""
+    cloud = RAMPS.index("cloud")
+    kinds: dict[str, list[float]] = {"clear": [], "cloudy": []}
+    for scene in [*SOME, *map(make, range(1000, 1040))]:
+        if scene.weather in kinds and scene.place in ("forest", "desert", "swamp", "street", "graveyard"):
+            kinds[scene.weather].append(float((scene.indices[:90] // LEVELS == cloud).mean()))
+    assert len(kinds["clear"]) >= 8 and len(kinds["cloudy"]) >= 4
+    assert max(kinds["clear"]) == 0 < min(kinds["cloudy"])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_named_was_drawn_and_is_to_be_seen(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Painted over at the end, each thing is named no more: nothing is only said to be there."""
+    monkeypatch.setattr(procedural, "PLACES", {place: PLACES[place]})
+    settings: list[Setting] = []
+    visible = Setting.visible
+
+    def kept(s: Setting) -> tuple[str, ...]:
+        settings.append(s)
+        return visible(s)
+
+    monkeypatch.setattr(Setting, "visible", kept)
+    named = 0
+    for seed in range(6):
+        scene = make(seed)
+        s = settings.pop()
+        for thing in scene.objects:
+            before = s.c.ramp.copy()
+            for where, _ in s.drawn[thing]:
+                s.c.ramp[where] = len(RAMPS)
+            assert thing not in visible(s), thing
+            s.c.ramp[:] = before
+            named += 1
+    assert named >= 6
+
+
 def test_the_split_follows_from_the_facts() -> None:
     assert SOME[0].facts == make(0).facts
     assert len({scene.facts for scene in SOME}) > 40

@@ -122,6 +122,29 @@ def test_evaluation_changes_nothing_of_vq() -> None:
     assert torch.equal(a, b) and torch.equal(vq.codebook, again.codebook), "all of its state is saved"
 
 
+def test_a_codebook_that_is_a_mean_of_others_is_read_by_direction() -> None:
+    """A run exports averaged weights: of a code that has turned the mean is shorter."""
+    torch.manual_seed(0)
+    vq = VQ(TINY).train()
+    vq(spread())
+    codes, tokens, _ = vq.eval()(spread(seed=5))
+    vq.codebook[::2] *= 0.3
+    shorter, same, _ = vq(spread(seed=5))
+    assert torch.equal(tokens, same) and torch.allclose(codes, shorter, atol=1e-6)
+
+
+def test_vq_learns_under_autocast_what_it_learns_without() -> None:
+    states = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        vq = VQ(TINY).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            vq(spread())
+            tokens = vq(spread(seed=1))[1]
+        states.append((vq.codebook, tokens))
+    assert torch.equal(states[0][0], states[1][0]) and torch.equal(states[0][1], states[1][1])
+
+
 # --- the palette --------------------------------------------------------------------------------------------------
 
 

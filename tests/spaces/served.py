@@ -16,6 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
+CHOICES = "HOST", "MODEL", "DISTILL", "NEUROPBR", "VQGAN", "PRIOR", "BACKEND"
+"""What a Space reads of the environment; these tests say it themselves."""
 QUIET = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic --no-first-run"
 QUIET += " --disable-background-networking --disable-component-update --disable-sync"
 
@@ -26,7 +28,7 @@ def served(name: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
     shutil.copytree(ROOT / "spaces" / name, folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    ours = {key: value for key, value in os.environ.items() if key not in ("MODEL", "HOST")}
+    ours = {key: value for key, value in os.environ.items() if key not in CHOICES}
     ours |= {"PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "gradio")} | env
     log = folder / "log"
     with log.open("w") as out:

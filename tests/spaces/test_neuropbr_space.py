@@ -20,7 +20,6 @@ from hubmodels import NeuroPBR, NeuroPBRConfig
 from hubmodels.images import to_pil
 from hubmodels.neuropbr.export import load_material
 from hubmodels.neuropbr.predict import outlined, predict, read_photo
-from spaces.gallery import app as gallery
 from spaces.neuropbr import app
 
 SETTINGS = {
@@ -217,16 +216,6 @@ def test_errors_at_the_start_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 # --- in a browser
-
-
-def test_the_gallery_has_a_tab_for_it() -> None:
-    from hubmodels import DistilledRenderer, DistilledRendererConfig
-
-    small = {f"channels_{side}": 4 for side in (8, 16, 32, 64)}
-    config = DistilledRendererConfig(width=16, layers=1, feedforward=16, sentence=16, hidden=4, **small)
-    blocks = gallery.demo(DistilledRenderer(config).eval(), tiny())
-    tabs = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
-    assert tabs == ["distill", "neuropbr"]
 
 
 @pytest.fixture(scope="module")
