@@ -3,8 +3,8 @@
     found(images, captions, height, unscale) -> pictures to learn from, and what is wrong with the others
     framed(read_picture(path)) -> one of them, 320 wide
 
-What cannot be read stops a build and is named. What should not be learned (refusals of a captioning model, black or
-almost empty frames, the same picture twice) is left out and listed.
+What cannot be read stops a build and is named. What should not be learned (refusals of a captioning model, menus and
+logos, black or almost empty frames, the same picture twice) is left out and listed.
 """
 
 import json
@@ -35,6 +35,13 @@ REFUSAL = re.compile(
     r"|no (image|picture) (was )?(provided|attached)|completely (black|blank))\b",
     re.IGNORECASE,
 )
+
+NO_SCENE = re.compile(
+    r"\b(logos?|credits|inventory|hud|user interface|health bars?|dialog(ue)? box(es)?|screen of text"
+    r"|(main|start|title|splash|game|options?|pause|save|load|loading|game over) (menu|screen))\b",
+    re.IGNORECASE,
+)
+"""Captions of what games show besides their scenes."""
 
 
 def found(
@@ -152,6 +159,9 @@ def wrong_caption(caption: str) -> str:
         return "its caption has no words"
     if REFUSAL.search(caption.replace("’", "'")):
         return f"its caption is no description: {caption[:60]!r}"
+    shown = NO_SCENE.search(caption)
+    if shown:
+        return f"its caption speaks of a {shown[0].lower()}, which is no background"
     if len(words) > MOST_WORDS:
         return f"its caption has {len(words)} words, more than {MOST_WORDS}"
     return ""

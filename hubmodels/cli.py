@@ -101,7 +101,7 @@ def evaluate(
             pictures that pixelscene draws, 128.
         seed: Of what is made on the fly.
         size: Texels a side of the maps of neuropbr, 256 if left out. Pictures of distill have the size of its network.
-        card: Also rewrite the README.md in the weights' folder, and lay its pictures there.
+        card: Also rewrite the README.md in the weights' folder, and lay its pictures there, and the licences of --real.
     """
     import shutil
     from importlib.util import find_spec
@@ -118,6 +118,7 @@ def evaluate(
         raise ValueError("--real, --vqgan, --vqgan-run and --ablations are for pixelscene")
     compared = ablations.read_text() if ablations else ""
     source = weights or released(system, "PRIOR" if system == "pixelscene" else "MODEL")
+    licences = sorted(Path(real).glob("LICENSE-*.txt")) if real else []
 
     def progress(steps: Iterable, what: str) -> Iterable:
         return tqdm(steps, what)
@@ -160,7 +161,10 @@ def evaluate(
         cards = dict(zip((tokenizer, source), zip(both, said, strict=True), strict=True))
     for folder, (network, words) in cards.items() if card else ():
         network.card = words
-        network.save_card(folder)
+        network.save_card(folder, "other" if licences else "")
+        for text in licences:
+            (Path(folder) / "licenses").mkdir(exist_ok=True)
+            files.append(Path(shutil.copy(text, Path(folder) / "licenses" / text.name.removeprefix("LICENSE-"))))
         files += [Path(shutil.copy(path, folder)) for path in files if path.suffix == ".png" and path.name in words]
     print("\n".join(f"wrote {path}" for path in files))
     print(measured.table(result))

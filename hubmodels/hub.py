@@ -10,6 +10,7 @@ Nothing is guessed: a file, key or tensor that is missing, extra or damaged rais
 never read. `PyTorchModelHubMixin` keeps the metadata of the card; its own loading forgives all of that.
 """
 
+import copy
 import hashlib
 import inspect
 import json
@@ -186,13 +187,16 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", licens
             commit = api.create_commit(repo_id, operations, commit_message=commit_message, revision=branch)
         return commit.commit_url
 
-    def save_card(self, folder: str | Path) -> None:
+    def save_card(self, folder: str | Path, license: str = "") -> None:
         """Write README.md alone, beside weights that stay as they are.
+
+        Args:
+            license: for the Hub, where it is another one than that of the class.
 
         Raises:
             HubError: the folder cannot be written.
         """
-        _write(Path(folder), {CARD: self._card("PATH_OR_REPOSITORY").encode()})
+        _write(Path(folder), {CARD: self._card("PATH_OR_REPOSITORY", license).encode()})
 
     @classmethod
     def from_pretrained(
@@ -238,12 +242,14 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="hubmodels", licens
             CARD: self._card(repo).encode(),
         }
 
-    def _card(self, repo: str) -> str:
+    def _card(self, repo: str, license: str = "") -> str:
         name, info = type(self).__name__, self._hub_mixin_info
+        about = copy.copy(info.model_card_data)
+        about.license = license or about.license
         package = type(self).__module__.partition(".")[0]
         usage = f'from {package} import {name}\n\nmodel = {name}.from_pretrained("{repo}")'
         sections = [
-            f"---\n{info.model_card_data.to_yaml()}\n---",
+            f"---\n{about.to_yaml()}\n---",
             f"# {name}",
             inspect.cleandoc(type(self).__doc__ or "").partition("\n\n")[0],
             f"```python\n{usage}\n```",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused before they are decoded: they would take a gigabyte as floats."""
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "PCX", "TGA")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "PCX", "TGA")
 """What is read. Pillow would know more, and one of them, EPS, by running a program."""
 GAP = 2
 """Pixels around each picture of a grid."""

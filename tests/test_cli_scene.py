@@ -11,6 +11,7 @@ from command import refusal, run
 from PIL import Image
 
 from hubmodels.cli import scene
+from hubmodels.pixelscene import scene as pixelscene
 from hubmodels.pixelscene.palettes import BUILT_IN, read
 from hubmodels.pixelscene.sampling import Sampling
 from tests.pixelscene.test_scene import PALETTE, models
@@ -64,6 +65,46 @@ def test_several_pictures_with_all_that_goes_with_them(capsys: pytest.CaptureFix
     assert (pixels("out-1.png") != pixels("out-2.png")).any()
     run("scene", "A castle at night", "-o", "again.png", "--seed", "4", "-k", "10", "--palette", "ega", *QUICK)
     assert np.array_equal(pixels("again.png"), pixels("out-2.png")), "picture i is that of seed + i - 1"
+
+
+def test_many_pictures_come_in_parts_and_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["a castle in Transylvania", "--seed", "3", "-n", "3", *QUICK]
+    run("scene", *options, "-o", "a.png")
+    assert "not known, so not drawn: " in (said := capsys.readouterr().err) and "transylvania" in said
+    monkeypatch.setattr(pixelscene, "AT_ONCE", 2)
+    run("scene", *options, "-o", "b.png")
+    for number in (1, 2, 3):
+        assert np.array_equal(pixels(f"a-{number}.png"), pixels(f"b-{number}.png"))
+
+
+def test_what_is_finished_is_kept_when_the_next_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixelscene, "AT_ONCE", 1)
+    draw, left = pixelscene.draw, iter([True, False])
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        if not next(left):
+            raise ValueError("no more of them")
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr(pixelscene, "draw", once)
+    with pytest.raises(SystemExit, match="no more of them"):
+        run("scene", "a castle", "-n", "2", "--seed", "1", *QUICK)
+    assert pixels("scene-1.png").shape == (64, 80)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--size", "big"], *(["--edit", "room.png", *wrong] for wrong in (
+        ["--mask", "here"], ["--outpaint", "rihgt=8"], ["--variations", "2", "--strength", "2"]
+    ))],
+)  # fmt: skip
+def test_what_is_asked_for_is_looked_at_before_networks_are_loaded(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQGAN", "org/nothing")
+    assert "org/nothing" not in refusal("scene", "a castle", *options)
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])

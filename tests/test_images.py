@@ -130,6 +130,28 @@ def test_pictures_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         from_pil(Image.new("RGB", (11, 10)))
 
 
+def test_no_program_is_run_to_read_a_picture(tmp_path: Path) -> None:
+    """Pillow would hand an EPS, whatever its name, to Ghostscript."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    assert Image.open(path).format == "EPS"
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        images.opened(path, 10_000)
+
+
+def test_a_picture_file_is_opened_upright_and_no_deeper_than_it_is_read(tmp_path: Path) -> None:
+    for image in (Image.new("I;16", (3, 2), 4096), Image.new("F", (3, 2), 0.5)):
+        path = tmp_path / f"deep.{'png' if image.mode == 'I;16' else 'tiff'}"
+        image.save(path)
+        with pytest.raises(ValueError, match="more than 8 bits"):
+            images.opened(path, 100)
+    lying = Image.new("RGB", (3, 2))
+    about = lying.getexif()
+    about[0x0112] = 6
+    lying.save(tmp_path / "photo.jpg", exif=about)
+    assert images.opened(tmp_path / "photo.jpg", 100).size == (2, 3)
+
+
 def test_linear_light_is_that_of_the_standard() -> None:
     from skimage.color import rgb2xyz
     from skimage.color.colorconv import rgb_from_xyz

@@ -10,6 +10,7 @@ LOG.md has the runs.
 """
 
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -82,6 +83,8 @@ class Gan:
 class Config:
     """Learn to say index pictures in a few hundred tokens."""
 
+    preset: Literal["f8", "f16"] = "f8"
+    """1,000 tokens of a picture of 320 x 200, or 240 of one of 320 x 192. Options after it change it."""
     data: tuple[str, ...] = ("data/vga",)
     """Folders made by datasets_builders.pixelscene, or data sets on the Hub; one or several."""
     size: int = 96
@@ -217,8 +220,17 @@ def sheet(network: PixelVQGAN, pictures: list[Picture]) -> Tensor:
     return to_unit(from_pil(contact_sheet(cells, ["true", "made"] * len(pictures), 4)))
 
 
+def presets() -> dict[str, Config]:
+    """The settings that --preset names."""
+    return {"f8": Config(), "f16": Config(preset="f16", model=PixelVQGANConfig(stride=16))}
+
+
 if __name__ == "__main__":
+    first = ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="f8")
+    wanted = first.parse_known_args()[0].preset
     try:
-        main(resumed(tyro.cli(Config, description=__doc__)))
+        # what tyro says of a preset that there is not lists those that there are
+        main(resumed(tyro.cli(Config, default=presets().get(wanted, Config()), description=__doc__)))
     except (OSError, ValueError) as error:  # no such data or weights, no network, a full disk
         sys.exit(f"pixelscene_vqgan: {' '.join(str(error).split())}")

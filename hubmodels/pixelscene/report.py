@@ -299,6 +299,11 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
+OTHERS = """
+
+Pictures of others were modified: decoded, cropped, brought to the colours of a VGA card. Their licences, whose texts
+are in `licenses/`, go along with these weights: the games may be changed and passed on with them, but not be sold."""
+
 TOKENIZER_CARD = """\
 ## What it does
 
@@ -392,7 +397,8 @@ def cards(result: dict, pair: Pair, training: Sequence[str], notices: str, ablat
 def notices(table: Table) -> str:
     """Sources and licences of the pictures of a training split, as Markdown."""
     rows = sorted({(source, license) for source, license in zip(table["source"][:], table["license"][:], strict=True)})
-    return "## Learned from\n\n" + "\n".join(f"- {source}: {license}" for source, license in rows)
+    said = "## Learned from\n\n" + "\n".join(f"- {source}: {license}" for source, license in rows)
+    return said + OTHERS if any(license != "CC0-1.0" for _, license in rows) else said
 
 
 def history(run: Path, of: str) -> str:

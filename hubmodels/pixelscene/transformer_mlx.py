@@ -3,6 +3,10 @@
 See `transformer` for what everything is and where it comes from.
 """
 
+import hubmodels.pixelscene.openblas  # noqa: F401
+
+# isort: split
+
 import mlx.core as mx
 import mlx.nn as nn
 

@@ -4,6 +4,10 @@ Chance comes from NumPy in both, so one seed draws the same tokens. Training has
 what costs, the network forward and backward, is done by MLX.
 """
 
+import hubmodels.pixelscene.openblas  # noqa: F401
+
+# isort: split
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

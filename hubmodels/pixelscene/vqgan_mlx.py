@@ -6,6 +6,10 @@ convolutions are stored as torch stores them, and turned when they are read and 
 See `vqgan` for what everything is and where it comes from.
 """
 
+import hubmodels.pixelscene.openblas  # noqa: F401
+
+# isort: split
+
 import math
 
 import mlx.core as mx

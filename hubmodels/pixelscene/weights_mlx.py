@@ -1,5 +1,9 @@
 """One safetensors file for torch and MLX: names are the same, convolutions lie otherwise in memory."""
 
+import hubmodels.pixelscene.openblas  # noqa: F401
+
+# isort: split
+
 from pathlib import Path
 
 import mlx.core as mx

@@ -103,18 +103,22 @@ def test_what_should_not_be_learned_is_left_out_and_listed(tmp_path: Path) -> No
         refused=of(pixels()),
         silent=of(pixels()),
         wordy=of(pixels()),
+        plain=of(np.full((200, 320, 3), 90, np.uint8)),
+        menu=of(pixels()),
     )
     of(pixels()).save(images / "stray.png")
     lines = [json.loads(line) for line in captions.read_text().splitlines()]
     said = {"refused": "I’m sorry, but I can't describe this.", "silent": "🌲🌲 …", "wordy": "tree " * 5000}
+    said["menu"] = "The main menu of the game with a logo"
     lines = [line | {"caption": said.get(line["image"][:-4], line["caption"])} for line in lines]
     captions.write_text("\n\n".join(json.dumps(line) for line in lines))
     before = {path: path.read_bytes() for path in images.iterdir()}
     kept, left_out, _ = found(images, captions, 200, True)
     assert kept == [("good.png", "A forest, good")]
     why = {one["image"].removesuffix(".png"): one["why"] for one in left_out}
-    assert why.keys() == {"again", "black", "empty", "tiny", "refused", "silent", "wordy", "stray"}
+    assert why.keys() == {"again", "black", "empty", "tiny", "refused", "silent", "wordy", "stray", "plain", "menu"}
     assert why["again"] == "the same picture as good.png" and why["stray"] == "it has no caption"
+    assert "one colour" in why["plain"] and "a main menu, which is no background" in why["menu"]
     assert "almost black" in why["black"] and "one colour" in why["empty"] and "too few" in why["tiny"]
     assert "no description" in why["refused"] and "no words" in why["silent"] and "5000 words" in why["wordy"]
     assert {path: path.read_bytes() for path in images.iterdir()} == before
@@ -200,4 +204,22 @@ def test_captions_that_are_none(tmp_path: Path, content: str, words: str) -> Non
     images, captions = filled(tmp_path, a=of(pixels()))
     captions.write_text(content)
     with pytest.raises(BuildError, match=words):
+        found(images, captions, 200, True)
+
+
+def test_jpeg_and_pictures_that_could_have_holes_but_have_none_are_read(tmp_path: Path) -> None:
+    picture = pixels(colours=4)
+    of(np.dstack([picture, np.full((200, 320), 255, np.uint8)])).save(tmp_path / "a.png")
+    indices, palette = read_picture(tmp_path / "a.png", unscale=False)
+    assert (palette[indices] == picture).all()
+    smooth = np.broadcast_to(np.arange(320, dtype=np.float32)[None, :, None] / 2, (200, 320, 3)).astype(np.uint8)
+    of(smooth).save(tmp_path / "b.jpg", quality=95)
+    indices, palette = read_picture(tmp_path / "b.jpg", unscale=False)
+    assert indices.shape == (200, 320) and np.abs(palette[indices].astype(int) - smooth).mean() < 3
+
+
+def test_captions_that_are_not_there_are_named(tmp_path: Path) -> None:
+    images, captions = filled(tmp_path, a=of(pixels()))
+    captions.unlink()
+    with pytest.raises(BuildError, match="captions.jsonl cannot be read"):
         found(images, captions, 200, True)

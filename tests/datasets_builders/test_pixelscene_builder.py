@@ -99,7 +99,7 @@ def games(monkeypatch: pytest.MonkeyPatch) -> dict[str, Picture]:
 
     def read_game(game: vga_games.Game) -> Any:
         for name in dict.fromkeys(name.split("-")[0] for name in vga_captions.captions(game.captions)):
-            wide = f"{name}-l" in vga_captions.captions(game.captions)
+            wide = {f"{name}-l", f"{name}-r"} & vga_captions.captions(game.captions).keys()
             indices = RNG.integers(0, 256, (150, 640 if wide else 320), dtype=np.uint8)
             palette = RNG.integers(0, 256, (256, 3), dtype=np.uint8) & 0xFC
             made[f"{game.name} {name}"] = Picture(name, indices, palette, ("door", "dummy"))
@@ -129,6 +129,8 @@ def test_rooms_of_games_stay_together_and_bring_their_licences(games: dict[str, 
             assert row["objects"] == ["door"] and row["license"] == game.license
             count += 1
     assert count >= 220
+    for game, pairs in vga_captions.ALIKE.items():
+        assert all(owners[f"{game} {one}"] == owners[f"{game} {other}"] for one, other in pairs.items()), game
     card = (out / "README.md").read_text()
     for game in vga_games.GAMES:
         assert (out / f"LICENSE-{game.name}.txt").read_text() == f"the licence of {game.name}"

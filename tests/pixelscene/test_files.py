@@ -49,6 +49,18 @@ def test_enlarging_repeats_pixels() -> None:
         files.enlarged(indices, 7)
 
 
+def test_a_mask_is_what_is_white_and_not_transparent(tmp_path: Path) -> None:
+    painted = np.zeros((6, 10, 4), np.uint8)
+    painted[1:3, 2:5] = 255
+    painted[4, :, :3] = 255  # white, but nothing of it is to be seen
+    Image.fromarray(painted, "RGBA").save(tmp_path / "mask.png")
+    marked = files.mask(str(tmp_path / "mask.png"), (6, 10))
+    assert marked.sum() == 6 and marked[1:3, 2:5].all()
+    for wrong in ("--5,1,2,3", "1,2,3,4e1", f"1,1,1,{10**12}"):
+        with pytest.raises(ValueError, match="a mask is"):
+            files.mask(wrong, (6, 10))
+
+
 def test_a_contact_sheet_shows_each_picture_unchanged() -> None:
     pairs = [(picture(40, 60, 16), BUILT_IN["ega"]), (picture(30, 60, 4), BUILT_IN["cga"])]
     sheet = np.asarray(files.contact_sheet(pairs, ["one", "a caption that is far too long for its picture"], 2, 2))

@@ -46,6 +46,27 @@ def picture(height: int = 72, width: int = 96) -> scene.Picture:
     return np.random.default_rng(1).integers(0, 40, (height, width), dtype=np.uint8), PALETTE
 
 
+@pytest.mark.parametrize(
+    ("system", "machine", "installed", "expected"),
+    [
+        ("darwin", "arm64", True, "mlx"),
+        ("darwin", "arm64", False, "torch"),
+        ("darwin", "x86_64", True, "torch"),
+        ("linux", "x86_64", True, "torch"),
+    ],
+)
+def test_apple_silicon_draws_with_mlx_if_nothing_is_said(
+    system: str, machine: str, installed: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.sys, "platform", system)
+    monkeypatch.setattr(scene.platform, "machine", lambda: machine)
+    monkeypatch.setattr(scene, "find_spec", lambda name: installed or None)
+    assert scene.chosen("auto") == expected and scene.chosen("torch") == "torch"
+    if not installed:
+        with pytest.raises(ValueError, match="mlx is not installed"):
+            scene.chosen("mlx")
+
+
 def test_pictures_are_in_their_palette_and_size() -> None:
     both, captions = pair(), ["a castle", "at night"]
     made = draw(both, captions, (80, 64), None, QUICK)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from hubmodels.pixelscene import text
 from hubmodels.pixelscene.shape import PixelTransformerConfig
-from hubmodels.pixelscene.text import encoded, numbered, split, states, vocabulary, width_of
+from hubmodels.pixelscene.text import encoded, numbered, split, states, unknown, vocabulary, width_of
 
 CAPTIONS = ["a castle at night", "a forest at noon", "a castle"]
 WORDS = PixelTransformerConfig(vocabulary=vocabulary(CAPTIONS))
@@ -46,6 +46,9 @@ def test_numbering() -> None:
     words, told = numbered(["", "at"], WORDS)
     assert words.tolist() == [[0], [at]] and told.tolist() == [[False], [True]]
     assert numbered(["night " * 5000], WORDS)[0].shape == (1, WORDS.max_words)
+    assert unknown("Night, gothic castle at gothic night", WORDS) == ["gothic"] and not unknown("NIGHT!", WORDS)
+    assert unknown("night " * WORDS.max_words + "castle", WORDS) == ["castle"], "what comes too late is not read"
+    assert not unknown("gothic", MINILM)
     assert vocabulary(["b a", "b c"], 4).split(" ") == ["<nothing>", "<unknown>", "b", "a"]
 
 

@@ -21,7 +21,7 @@ from hubmodels.pixelscene.data import SHOWN, Crops, Told, opened, read, together
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.shape import COLOURS
-from hubmodels.pixelscene.transformer import token_colours
+from hubmodels.pixelscene.transformer import PixelTransformer, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured, log_shares
 
 VQGAN, PRIOR = SCRIPTS / "pixelscene_vqgan.py", SCRIPTS / "pixelscene_transformer.py"
@@ -207,6 +207,58 @@ def test_adapting_to_new_pictures_lowers_their_loss(data: Path, tokenizer: Path,
             parts = this.terms(this.Weights(), made, log_shares(made.logits, batch["palette"]), batch, true, 1.0)
         losses.append(float(sum(parts.values())))
     assert losses[1] < 0.7 * losses[0], losses
+
+
+def test_one_picture_is_enough_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Far fewer than a batch, and nothing to validate on: both scripts learn it, and say so."""
+    (tmp_path / "images").mkdir()
+    blocks = np.random.default_rng(0).integers(0, 255, (25, 40, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(blocks).save(tmp_path / "images" / "a.png")
+    (tmp_path / "captions.jsonl").write_text('{"image": "a.png", "caption": "Many blocks of colour"}')
+    config = Built(tmp_path / "mine", source="folder", height=192, workers=1, unscale=False)
+    mine = build(replace(config, images=tmp_path / "images", captions=tmp_path / "captions.jsonl"))
+    assert len(opened((str(mine),), "train")) == 1
+    first, second = module(VQGAN).Config(size=64, workers=0), module(PRIOR).Config(vqgan=str(tmp_path / "vqgan"))
+    small = replace(first.model, channels=8, growth="1,1,1,1", blocks=1, levels="4,3,2")
+    tiny = replace(second.model, width=32, layers=1, heads=2, feedforward=32, colours=8)
+    for script, config, shape, name in ((VQGAN, first, small, "vqgan"), (PRIOR, second, tiny, "prior")):
+        run = replace(config.run, out=str(tmp_path / name), steps=2, batch_size=4, threads=1, trackers=())
+        module(script).main(replace(config, data=(str(mine),), model=shape, evaluate_every=2, run=run))
+        assert "no validation pictures" in capsys.readouterr().err
+        assert (tmp_path / name / "export" / "model.safetensors").is_file()
+
+
+def test_a_transformer_goes_on_with_new_captions(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    """--start: on other pictures their tokens become likelier, those of the old ones are not forgotten for it."""
+    this = module(PRIOR)
+    first = this.Config(vqgan=str(tokenizer), data=(str(data),), evaluate_every=20, evaluate_on=8, lr=3e-3)
+    shape = replace(first.model, width=32, layers=1, heads=2, feedforward=32, colours=8)
+    run = replace(first.run, out=str(tmp_path / "first"), steps=20, batch_size=4, ema=0.0, threads=1, trackers=())
+    this.main(replace(first, model=shape, run=run))
+    new = build(Built(tmp_path / "new", rows=12, seed=5, height=192, workers=1))
+    start = str(tmp_path / "first" / "export")
+    then = replace(run, out=str(tmp_path / "then"), steps=40)
+    this.main(replace(first, start=start, data=(str(new), str(data)), run=then, evaluate_every=40))
+    networks = [PixelTransformer.from_pretrained(tmp_path / one / "export") for one in ("first", "then")]
+    assert networks[0].config == networks[1].config, "its words and its shape stay"
+    vqgan = PixelVQGAN.from_pretrained(tokenizer / "export")
+    for folder in (new, data):
+        table = opened((str(folder),), "train")
+        parts = tokenized(table, vqgan, 8, tmp_path / f"{folder.name}-tokens.safetensors")
+        told = Told(table["caption"][:], *parts)
+        batch = together([told[row] for row in range(len(table))], networks[0].config)
+        scores = [this.quick(this.Config(), one, batch, torch.device("cpu"))["validation"] for one in networks]
+        assert scores[1] < scores[0], (folder, scores)
+
+
+def test_presets_are_the_documented_sizes() -> None:
+    this = module(VQGAN)
+    for name, size, tokens in (("f8", (200, 320), 1000), ("f16", (192, 320), 240)):
+        config = this.presets()[name]
+        assert config.preset == name
+        small = replace(config.model, channels=4, growth="1,1,1,1,1", blocks=1)
+        indices, palette = torch.zeros(1, *size, dtype=torch.uint8), torch.rand(1, 4, 3)
+        assert PixelVQGAN(small).encode(indices, palette).numel() == tokens
 
 
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
