@@ -84,7 +84,7 @@ class Config:
 def main(config: Config) -> None:
     unseen, split = held_back(config.data, config.evaluate_on)
     tables = {"train": opened(config.data, "train"), "validation": unseen}
-    tokenizer = PixelVQGAN.from_pretrained(weights_of(config.vqgan)).eval()
+    tokenizer = PixelVQGAN.from_pretrained(weights_of(config.vqgan)).eval().to(memory_format=torch.channels_last)
     beginning = PixelTransformer.from_pretrained(config.start) if config.start and not config.run.resume else None
     config = replace(config, model=shape(config, tokenizer, tables["train"]["caption"][:], beginning))
     run = Run(config.run, config)
