@@ -82,7 +82,9 @@ def drawing() -> str:
 
 
 def shape(order: Literal["masked", "ar"], stride: int, group: Literal[1, 2]) -> PixelTransformerConfig:
-    return PixelTransformerConfig(order=order, stride=stride, group=group, vocabulary=" ".join(CAPTION.split()[:3]))
+    return PixelTransformerConfig(
+        order=order, stride=stride, group=group, text="words", vocabulary=" ".join(CAPTION.split()[:3])
+    )
 
 
 def drawn(model: PixelTransformer, how: Sampling) -> Tensor:

@@ -92,9 +92,10 @@ class PixelTransformerConfig:
     feedforward: int = 640
     """Of a SwiGLU: half of what goes in gates the other half."""
     dropout: float = 0.0
-    text: Literal["words", "minilm"] = "words"
-    """`words` are looked up in `vocabulary` and learned; `minilm` are the states of a frozen MiniLM."""
-    text_width: int = 256
+    text: Literal["minilm", "words"] = "minilm"
+    """`minilm` are the states of a frozen MiniLM, which knows English; `words` are looked up in `vocabulary` and
+    learned."""
+    text_width: int = 384
     """E, of a word; that of MiniLM is 384."""
     vocabulary: str = ""
     """Of `words`: all of them, separated by spaces; the first two are for padding and for words that are not in it."""

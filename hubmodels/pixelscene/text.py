@@ -6,7 +6,7 @@ A vocabulary is learned with the pictures and knows only their words. MiniLM has
 
 import importlib.util
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,18 @@ def vocabulary(captions: Sequence[str], most: int = 4000) -> str:
 def states(captions: Sequence[str], config: PixelTransformerConfig) -> tuple[Tensor, Tensor]:
     """Last states (B, T, E) of MiniLM for the pieces of each caption, and which of them are there; of an empty
     caption, none is."""
-    tokenizer, network = _minilm(config.text_repo, config.text_revision)
-    pieces = tokenizer(list(captions), padding=True, truncation=True, max_length=config.max_words, return_tensors="pt")
-    said = torch.tensor([bool(split(caption)) for caption in captions])[:, None]
-    return network(**pieces).last_hidden_state, pieces["attention_mask"].bool() & said
+    rows = [_states(caption, config.text_repo, config.text_revision, config.max_words) for caption in captions]
+    words = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    counts = torch.tensor([len(row) if split(caption) else 0 for row, caption in zip(rows, captions, strict=True)])
+    return words, torch.arange(words.shape[1]) < counts[:, None]
+
+
+@lru_cache(maxsize=2**14)
+def _states(caption: str, repo: str, revision: str, most: int) -> Tensor:
+    """(T, E) of one caption; training asks for the same ones in each epoch."""
+    tokenizer, network = _minilm(repo, revision)
+    pieces = tokenizer([caption], truncation=True, max_length=most, return_tensors="pt")
+    return network(**pieces).last_hidden_state[0]
 
 
 @cache

@@ -21,6 +21,7 @@ from hubmodels.pixelscene.vqgan import PixelVQGAN
 TOKENIZER = PixelVQGANConfig(channels=8, growth="1,1,1,1,1", blocks=1, levels="4,3,2", features=4)
 TRANSFORMER = PixelTransformerConfig(
     *("masked", 24, 8, 2, 8),
+    text="words",
     width=32,
     layers=1,
     heads=2,

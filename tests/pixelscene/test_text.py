@@ -13,7 +13,7 @@ from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.text import encoded, numbered, split, states, unknown, vocabulary, width_of
 
 CAPTIONS = ["a castle at night", "a forest at noon", "a castle"]
-WORDS = PixelTransformerConfig(vocabulary=vocabulary(CAPTIONS))
+WORDS = PixelTransformerConfig(text="words", vocabulary=vocabulary(CAPTIONS))
 MINILM = PixelTransformerConfig(text="minilm", text_width=384)
 
 

@@ -24,6 +24,7 @@ from hubmodels.pixelscene.transformer import (
 
 CAPTIONS = ["A castle on a hill at night", "A forest at night, in the rain"]
 TINY = PixelTransformerConfig(
+    text="words",
     group=1,
     codebook_size=20,
     colours=4,

@@ -30,7 +30,14 @@ SHARED = [f"--run.steps={STEPS}", "--run.batch-size=2", "--run.threads=1", "--ru
 SHARED += ["--evaluate-every=3", "--evaluate-on=2", "--workers=0"]
 SMALL_VQGAN = ["--model.channels=8", "--model.growth=1,1,1,1", "--model.blocks=1", "--model.levels=4,3,2", "--size=64"]
 SMALL_VQGAN += ["--gan.weight=0.5", "--gan.start=3", "--gan.channels=8"]
-SMALL_PRIOR = ["--model.width=32", "--model.layers=1", "--model.heads=2", "--model.feedforward=32", "--model.colours=8"]
+SMALL_PRIOR = [
+    "--model.text=words",
+    "--model.width=32",
+    "--model.layers=1",
+    "--model.heads=2",
+    "--model.feedforward=32",
+    "--model.colours=8",
+]
 # a checkpoint syncs each of its files: the third one of either script is left half written
 KILLER = """
 import os, runpy, signal, sys
@@ -220,7 +227,7 @@ def test_one_picture_is_enough_to_train_on(tmp_path: Path, capsys: pytest.Captur
     assert len(opened((str(mine),), "train")) == 1
     first, second = module(VQGAN).Config(size=64, workers=0), module(PRIOR).Config(vqgan=str(tmp_path / "vqgan"))
     small = replace(first.model, channels=8, growth="1,1,1,1", blocks=1, levels="4,3,2")
-    tiny = replace(second.model, width=32, layers=1, heads=2, feedforward=32, colours=8)
+    tiny = replace(second.model, text="words", width=32, layers=1, heads=2, feedforward=32, colours=8)
     for script, config, shape, name in ((VQGAN, first, small, "vqgan"), (PRIOR, second, tiny, "prior")):
         run = replace(config.run, out=str(tmp_path / name), steps=2, batch_size=4, threads=1, trackers=())
         module(script).main(replace(config, data=(str(mine),), model=shape, evaluate_every=2, run=run))
@@ -232,7 +239,7 @@ def test_a_transformer_goes_on_with_new_captions(data: Path, tokenizer: Path, tm
     """--start: on other pictures their tokens become likelier, those of the old ones are not forgotten for it."""
     this = module(PRIOR)
     first = this.Config(vqgan=str(tokenizer), data=(str(data),), evaluate_every=20, evaluate_on=8, lr=3e-3)
-    shape = replace(first.model, width=32, layers=1, heads=2, feedforward=32, colours=8)
+    shape = replace(first.model, text="words", width=32, layers=1, heads=2, feedforward=32, colours=8)
     run = replace(first.run, out=str(tmp_path / "first"), steps=20, batch_size=4, ema=0.0, threads=1, trackers=())
     this.main(replace(first, model=shape, run=run))
     new = build(Built(tmp_path / "new", rows=12, seed=5, height=192, workers=1))
