@@ -1,6 +1,8 @@
 """The page of `pixelscene`: what its parts do with good and bad input, and what a visitor meets in a real browser."""
 
+import base64
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 from served import visited
 
+from hubmodels.pixelscene.files import png
 from hubmodels.pixelscene.palettes import BUILT_IN
 from hubmodels.pixelscene.palettes import read as read_palette
 from hubmodels.pixelscene.sampling import Sampling
@@ -153,8 +158,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 def shown_in(page: Page) -> np.ndarray:
     """The chosen picture as the page has it, indices."""
-    import base64
-
     source = page.locator("#scene-large .large img").get_attribute("src") or ""
     with Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as image:
         assert image.mode == "P"
@@ -209,6 +212,68 @@ def test_a_visitor_draws_repaints_goes_on_and_takes_it_away(page: Page, tmp_path
     waiting.value.save_as(tmp_path / "scene.zip")
     with zipfile.ZipFile(tmp_path / "scene.zip") as file, Image.open(io.BytesIO(file.read("scene.png"))) as image:
         assert (np.asarray(image) == shown_in(page)).all()
+
+
+def choose(page: Page, dropdown: str, name: str) -> None:
+    page.locator(f"{dropdown} input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+@pytest.mark.browser
+def test_a_visitor_has_colours_and_pictures_of_her_own(page: Page, tmp_path: Path) -> None:
+    page.reload()
+    choose(page, "#scene-palette", "C64")
+    page.locator("#scene-draw").click()
+    expect(page.locator("#scene-large")).to_contain_text("of 16 colours", timeout=60_000)
+    expect(page.locator("#scene-thumbs img")).to_have_count(2)
+    colours = tmp_path / "two.hex"
+    colours.write_text("000000\nffcc00\n")
+    choose(page, "#scene-palette", app.FILE)
+    page.locator("#scene-palette-file input[type=file]").set_input_files(colours)
+    expect(page.locator("#scene-palette-file")).to_contain_text("two")
+    page.locator("#scene-lucky").click()
+    expect(page.locator("#scene-large")).to_contain_text("2 of 2 colours", timeout=60_000)
+
+    page.locator("#scene-zoom input[type=number]").fill("2")
+    page.locator("#scene-zoom input[type=number]").press("Enter")
+    expect(page.locator("#scene-large img")).to_have_css("width", "640px")
+    page.get_by_role("tab", name="Vary").click()
+    page.locator("#scene-vary").click()
+    expect(page.locator("#scene-thumbs img")).to_have_count(6, timeout=60_000)
+
+    (tmp_path / "mine.png").write_bytes(png(*picture()))
+    page.get_by_text("A picture of your own").click()
+    page.locator("#scene-mine input[type=file]").set_input_files(tmp_path / "mine.png")
+    expect(page.locator("#scene-large")).to_contain_text("96 × 72 pixels", timeout=60_000)
+    assert (shown_in(page) == picture()[0]).all()
+    page.get_by_role("tab", name="Tile").click()
+    page.locator("#scene-tile").click()
+    expect(page.locator("#scene-tiles .wall")).to_have_css("width", "288px", timeout=60_000)
+    expect(page.locator("#scene-tiles .wall")).to_have_css("height", "216px")
+
+
+@pytest.mark.browser
+def test_the_page_says_how_far_a_drawing_is(page: Page) -> None:
+    page.reload()
+    page.get_by_text("How it is drawn").click()
+    page.get_by_label("number input for Rounds").fill("32")
+    page.get_by_label("number input for Pictures").fill("8")
+    page.locator("#scene-draw").click()
+    expect(page.get_by_text(re.compile(r"drawing.*\d+/32 rounds|\d+/32 rounds")).first).to_be_visible(timeout=60_000)
+    expect(page.locator("#scene-thumbs img")).to_have_count(8, timeout=120_000)
+
+
+@pytest.mark.browser
+def test_programs_draw_as_visitors_do(page: Page) -> None:
+    client = Client(page.url, verbose=False)
+    (made,) = client.predict("a castle", 7, 1, "EGA", 0.9, 3, api_name="/scene")
+    with Image.open(io.BytesIO(base64.b64decode(made["picture"].split(",")[1]))) as image:
+        assert image.mode == "P" and image.size == (320, 200)
+    assert made["seed"] == 7 and made["colours"] == 16
+    (same,) = client.predict("a castle", 7, 1, "EGA", 0.9, 3, api_name="/scene")
+    assert same == made
+    with pytest.raises(AppError, match="From 1 to 8 pictures"):
+        client.predict("a castle", 7, 99, api_name="/scene")
 
 
 @pytest.mark.browser
