@@ -26,7 +26,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from hubmodels.pixelscene.sampling import Sampling, pick, sample
+from hubmodels.pixelscene.sampling import Sampling, Transformer, pick, sample
 from hubmodels.pixelscene.sampling import generators as chance
 from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
 from hubmodels.pixelscene.text import numbered
@@ -70,6 +70,14 @@ def drawing() -> str:
     for rounds in (8, 12, 16, 32):
         lines.append((f"f8, {rounds} rounds", places[8], seconds(partial(drawn, masked, Sampling(rounds=rounds)))))
     plain = Sampling(guidance=1.0)
+    unguided = Sampling(rounds=12, guidance=1.0)
+    lines.append(("f8, 12 rounds, no guidance", places[8], seconds(partial(drawn, masked, unguided))))
+    if find_spec("mlx"):
+        from hubmodels.pixelscene import twins
+
+        own, twin = twins.Tokenizer(tokenizer), twins.Transformer(masked)
+        lines.append(("tokens to pixels, f8, MLX", 1, seconds(lambda: own.decode(tokens, palette))))
+        lines.append(("f8, 12 rounds, MLX", places[8], seconds(partial(drawn, twin, Sampling(rounds=12)))))
     for stride, model in ((16, coarse), (8, fine)):
         lines.append((f"f{stride}, one by one", places[stride], seconds(partial(drawn, model, plain), once=True)))
         lines.append((f"f{stride}, one by one, GPT-2", places[stride], seconds(gpt2(places[stride]), once=True)))
@@ -87,7 +95,7 @@ def shape(order: Literal["masked", "ar"], stride: int, group: Literal[1, 2]) -> 
     )
 
 
-def drawn(model: PixelTransformer, how: Sampling) -> Tensor:
+def drawn(model: Transformer, how: Sampling) -> Tensor:
     """Palette and tokens of one picture."""
     words, told = numbered([CAPTION], model.config)
     tokens = torch.full((1, SIZE[0] // model.config.stride, SIZE[1] // model.config.stride), -1)

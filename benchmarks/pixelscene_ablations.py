@@ -81,8 +81,9 @@ def options(config: Config, name: str, seed: int) -> tuple[str, ...]:
 
 
 def folder(config: Config, name: str, seed: int) -> Path:
-    """Another one for other options, so that a table never has rows of unequal runs."""
-    return config.out / blake2b(repr(options(config, name, seed)).encode(), digest_size=6).hexdigest()
+    """Another one for other options or data, so that their runs do not share a table."""
+    built = [file.read_text() for data in config.data if (file := Path(data) / "build.json").is_file()]
+    return config.out / blake2b(repr((options(config, name, seed), built)).encode(), digest_size=6).hexdigest()
 
 
 def trained(config: Config, name: str, seed: int) -> dict[str, float]:

@@ -1,13 +1,17 @@
 """Benchmarks that train: their options are the scripts', their tables are the runs'."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
 from training_runs import ROOT, module
 
+from benchmarks import pixelscene
 from benchmarks import pixelscene_ablations as ablations
+from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
 
 
 def test_variants_are_settings_of_the_script_and_differ() -> None:
@@ -28,6 +32,25 @@ def test_a_table_has_the_last_scores_of_each_run(tmp_path: Path) -> None:
     *_, line = ablations.tabulated({"stride 16": rows}).splitlines()
     assert ablations.folder(ablations.Config(out=tmp_path, steps=700), "stride 16", 0) != out, "of other runs"
     assert line == "| stride 16 | 22.50 ± 2.12 | 50.0 | 0.50 | 0.50 | 0.50 | 50 |"
+
+
+def test_drawing_is_timed_beside_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On small networks and pictures: every line is there, and its numbers are seconds."""
+    shape = pixelscene.shape
+
+    def small(*asked: Any) -> PixelTransformerConfig:
+        return replace(shape(*asked), width=32, layers=1, heads=2, feedforward=32)
+
+    monkeypatch.setattr(pixelscene, "shape", small)
+    monkeypatch.setattr(pixelscene, "SIZE", (32, 64))
+    tokenizer = PixelVQGANConfig(channels=8, growth="1,1,1,1", blocks=1)
+    monkeypatch.setattr(pixelscene, "PixelVQGANConfig", lambda: tokenizer)
+    rows = [line.strip("| ").split(" | ") for line in pixelscene.drawing().splitlines()[2:]]
+    names = {row[0] for row in rows}
+    assert {"f8, 12 rounds", "f8, 12 rounds, MLX", "f16, one by one", "f8, one by one, GPT-2"} <= names
+    assert {"f16, one by one, no cache", "f8, one by one, no cache"} <= names
+    assert all(float(number) >= 0 for row in rows for number in row[2:])
+    assert {row[0]: int(row[1]) for row in rows}["f8, one by one"] == 4 * 8 + 64, "tokens of the palette and picture"
 
 
 def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
