@@ -1,7 +1,7 @@
 """Train the transformer of `pixelscene`: words become a palette and the tokens of a picture.
 
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --data data/vga --run.out runs/prior
-    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --model.order ar --model.group 1
+    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --model.order ar --model.group 1 --model.no-thumbnail
     accelerate launch train_scripts/pixelscene_transformer.py --resume runs/prior    # goes on, bit for bit on CPU
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --start runs/prior/export \\
         --data data/mine --run.steps 500 --run.out runs/mine
@@ -29,7 +29,7 @@ from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling, sample
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
 from hubmodels.pixelscene.text import encoded, vocabulary, width_of
-from hubmodels.pixelscene.transformer import PixelTransformer, token_colours
+from hubmodels.pixelscene.transformer import PixelTransformer, Said, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
@@ -58,8 +58,10 @@ class Config:
     weight_decay: float = 0.05
     wordless: float = 0.1
     """Share of captions that are left out, for guidance."""
-    palette: float = 0.2
+    palette: float = 0.15
     """Of masked: share of rows whose palette is asked for, with nothing of the picture known."""
+    thumbnail: float = 0.35
+    """Likewise whose thumbnail is asked for, with the palette known; all others are asked for tokens."""
     smoothing: float = 0.1
     """Of the targets: what is given to all other tokens."""
     evaluate_every: int = 500
@@ -75,8 +77,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.backend == "mlx" and self.run.processes > 1:
             raise ValueError("mlx trains in one process: leave out --run.processes")
-        if not (0 <= self.warmup < 1 and 0 <= self.wordless < 1 and 0 <= self.palette < 1 and 0 <= self.smoothing < 1):
-            raise ValueError("warmup, wordless, palette and smoothing must be at least 0 and below 1")
+        shares = self.warmup, self.wordless, self.palette, self.thumbnail, self.smoothing, self.palette + self.thumbnail
+        if not all(0 <= share < 1 for share in shares):
+            raise ValueError(
+                "warmup, wordless, smoothing, palette and thumbnail, and the two together, must be at least 0 and below 1"
+            )
         if self.evaluate_on < 1:
             raise ValueError(f"evaluate_on must be at least 1, got {self.evaluate_on}")
 
@@ -124,7 +129,7 @@ def main(config: Config) -> None:
     run.export(model)
 
 
-def on_mlx(model: PixelTransformer) -> Callable[..., tuple[Tensor, Tensor]]:
+def on_mlx(model: PixelTransformer) -> Callable[..., Said]:
     from hubmodels.pixelscene.twins import trained_transformer  # asks for MLX, which not every machine has
 
     return trained_transformer(model)
@@ -156,38 +161,48 @@ def shape(
 
 
 def told(config: Config, batch: Batch) -> dict[str, Tensor]:
-    """What the network is shown of a batch: of `masked` not the tokens that it is asked for.
+    """What the network is shown of a batch: of `masked` not what it is asked for, nor what comes after that.
 
-    A share of rows is asked for some of its palette, with nothing of the picture known; all others for some of the
-    picture. How much is as by Chang et al. 2022 (arXiv 2202.04200), section 3.3: the cosine of what is even.
+    A row is asked for some of its palette, its thumbnail or its tokens. How much is as by Chang et al. 2022
+    (arXiv 2202.04200), section 3.3: the cosine of what is even.
     """
     palette, tokens, there = batch["palette"], batch["tokens"], batch["told"]
     there = there & (torch.rand(len(there), 1) >= config.wordless).to(there.device)
-    unknown, nothing = config.model.codebook_size, tokens < 0
+    unknown = torch.tensor([config.model.colours, config.model.codebook_size][-tokens.shape[1] :])
+    nothing = tokens < 0
     if config.model.order == "masked":
         share = (torch.rand(len(tokens), 1) * torch.pi / 2).cos()
-        first = torch.rand(len(tokens), 1) < config.palette
-        of_palette = (torch.rand(palette.shape) < share) & first
-        of_tokens = (torch.rand(tokens.shape) < share[..., None]) | first[..., None]
+        stage = torch.rand(len(tokens), 1)  # 0 of palettes, 1 of thumbnails, 2 of tokens
+        of_thumbnail = config.thumbnail if config.model.thumbnail else 0.0
+        stage = (stage >= config.palette).int() + (stage >= config.palette + of_thumbnail).int()
+        of_palette = (torch.rand(palette.shape) < share) & (stage == 0)
+        own = torch.arange(3 - tokens.shape[1], 3) - stage  # of each plane: 0 is asked for, above 0 comes after that
+        some = torch.rand(tokens[:, 0].shape) < share[..., None]
+        hidden = (own[..., None, None] > 0) | ((own[..., None, None] == 0) & some[:, None])
         palette = palette.masked_fill(of_palette.to(palette.device), COLOURS)
-        nothing = nothing | of_tokens.to(tokens.device)
-    return {"palette": palette, "tokens": tokens.masked_fill(nothing, unknown), "words": batch["words"], "told": there}
+        nothing = nothing | hidden.to(tokens.device)
+    shown = torch.where(nothing, unknown[:, None, None].to(tokens.device), tokens)
+    return {"palette": palette, "tokens": shown, "words": batch["words"], "told": there}
 
 
-def losses(config: Config, logits: tuple[Tensor, Tensor], seen: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """Cross-entropy of the tokens that are asked for: of `ar` all, of `masked` those that are not seen.
-
-    Where a row's palette is asked for, its picture is not.
-    """
-    palette, tokens = batch["palette"], batch["tokens"].flatten(1)
+def losses(config: Config, logits: Said, seen: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Cross-entropy of what is asked for: of `ar` all, of `masked` what is not seen while all before it is."""
+    palette, tokens = batch["palette"], batch["tokens"].flatten(2)
+    targets = [palette, *tokens.unbind(1)]
     if config.model.order == "masked":
-        asked = seen["palette"] == COLOURS
-        palette = palette.masked_fill(~asked, -1)
-        known = seen["tokens"].flatten(1) != config.model.codebook_size
-        tokens = tokens.masked_fill(known | asked.any(1)[:, None], -1)
-    pairs = zip(logits, (palette, tokens), strict=True)
-    colours, picture = (entropy(said, target, config.smoothing) for said, target in pairs)
-    return {"colours": colours, "picture": picture}
+        unknown = (COLOURS, config.model.colours, config.model.codebook_size)
+        unknown = (unknown[0], *unknown[-tokens.shape[1] :])
+        shown = [seen["palette"], *seen["tokens"].flatten(2).unbind(1)]
+        hidden = [one == value for one, value in zip(shown, unknown, strict=True)]
+        known = torch.ones(len(palette), dtype=torch.bool, device=palette.device)
+        for number, (one, target) in enumerate(zip(hidden, targets, strict=True)):
+            targets[number] = target.masked_fill(~one | ~known[:, None], -1)
+            known = known & ~(one & (target >= 0)).any(1)
+    names = ("colours", "thumbnail", "picture") if len(targets) == 3 else ("colours", "picture")
+    # a palette of few colours has some twice, of which the second ones cannot be: they must not be given anything
+    each = {name: 0.0 if name == "thumbnail" else config.smoothing for name in names}
+    pairs = zip(names, logits, targets, strict=True)
+    return {name: entropy(said, target, each[name]) for name, said, target in pairs}
 
 
 def entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
@@ -207,11 +222,9 @@ def quick(config: Config, network: PixelTransformer, asked: Batch, device: torch
         seen = told(plain, batch)
     nobody = seen | {"told": torch.zeros_like(seen["told"])}
     with_words, without = (losses(plain, network(**one), one, batch) for one in (seen, nobody))
-    return {
-        "validation": float(with_words["picture"] + with_words["colours"]),
-        "validation_picture": float(with_words["picture"]),
-        "validation_wordless": float(without["picture"]),
-    }
+    scores = {f"validation_{name}": float(loss) for name, loss in with_words.items()}
+    scores |= {f"wordless_{name}": float(loss) for name, loss in without.items()}
+    return scores | {"validation": sum(map(float, with_words.values()))}
 
 
 def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], asked: Batch) -> Tensor:
@@ -222,7 +235,7 @@ def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str],
     tokens = torch.full_like(asked["tokens"][: len(captions)], -1).to(device)
     palette, tokens = sample(network, words, there, palette, tokens, Sampling(rounds=12))
     colours = token_colours(palette).cpu().numpy()
-    pictures = tokenizer.decode(tokens, torch.from_numpy(oklab(colours)).float().to(device)).cpu().numpy()
+    pictures = tokenizer.decode(tokens[:, -1], torch.from_numpy(oklab(colours)).float().to(device)).cpu().numpy()
     return to_unit(from_pil(contact_sheet(list(zip(pictures, colours, strict=True)), captions, 4)))
 
 

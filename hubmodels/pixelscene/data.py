@@ -27,7 +27,7 @@ from hubmodels.images import save
 from hubmodels.pixelscene.palettes import oklab, reduced
 from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.text import encoded
-from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, token_colours
+from hubmodels.pixelscene.transformer import colour_tokens, nearest_shades, thumbnail, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Batch = dict[str, Tensor]
@@ -151,17 +151,20 @@ def turned(palette: Tensor) -> Tensor:
 # --- told ---------------------------------------------------------------------------------------------------------
 
 NO_TOKEN = -1
+FORMAT = 2
+"""Of files with tokens: 2 has thumbnails."""
 
 
 def tokenized(table: Table, tokenizer: PixelVQGAN, colours: int, file: Path) -> tuple[Tensor, Tensor]:
-    """Palette (N, P) and picture (N, h, w) tokens of all rows, int32; made once and kept in a file.
+    """Tokens of palettes (N, P), and thumbnails and tokens of pictures (N, 2, h, w), of all rows, int32; made once and
+    kept in a file.
 
     A picture is brought to so many colours first, each of them one of the `shades`: what the transformer can say.
 
     Raises:
         ValueError: the file is of other pictures or of another tokenizer.
     """
-    digest = blake2b(f"{tokenizer.meaning()} {colours}".encode(), digest_size=16)
+    digest = blake2b(f"{tokenizer.meaning()} {colours} {FORMAT}".encode(), digest_size=16)
     for row in table:
         for part in read(row):  # pyright: ignore[reportArgumentType]
             digest.update(part.tobytes())
@@ -169,8 +172,8 @@ def tokenized(table: Table, tokenizer: PixelVQGAN, colours: int, file: Path) -> 
     if not file.exists():
         numbers = tqdm(range(len(table)), "tokens", unit="picture", leave=False)
         rows = [_tokens(table[number], tokenizer, colours) for number in numbers]
-        height, width = (max(tokens.shape[axis] for _, tokens in rows) for axis in (0, 1))
-        room = [(0, width - tokens.shape[1], 0, height - tokens.shape[0]) for _, tokens in rows]
+        height, width = (max(tokens.shape[axis] for _, tokens in rows) for axis in (1, 2))
+        room = [(0, width - tokens.shape[2], 0, height - tokens.shape[1]) for _, tokens in rows]
         pictures = [F.pad(tokens, pad, value=NO_TOKEN) for (_, tokens), pad in zip(rows, room, strict=True)]
         tensors = {"palette": torch.stack([palette for palette, _ in rows]), "tokens": torch.stack(pictures)}
         save(file, serialize({name: one.int() for name, one in tensors.items()}, made_of))
@@ -185,9 +188,9 @@ def _tokens(row: dict[str, Any], tokenizer: PixelVQGAN, colours: int) -> tuple[T
     shades = nearest_shades(torch.from_numpy(palette))
     lab = torch.from_numpy(oklab(token_colours(shades).numpy())).float()[None]
     device = next(tokenizer.parameters()).device
-    cut = torch.from_numpy(cropped(indices, tokenizer.config.stride).copy())[None]
-    tokens = tokenizer.encode(cut.to(device), lab.to(device))[0].cpu()
-    return colour_tokens(torch.from_numpy(palette), colours), tokens
+    cut, known = cropped(indices, tokenizer.config.stride).copy(), colour_tokens(torch.from_numpy(palette), colours)
+    tokens = tokenizer.encode(torch.from_numpy(cut)[None].to(device), lab.to(device))[0].cpu()
+    return known, torch.stack([thumbnail(cut, palette, known, tokenizer.config.stride), tokens])
 
 
 class Told(Dataset):
@@ -205,7 +208,8 @@ class Told(Dataset):
 
 
 def together(rows: list[tuple[str, Tensor, Tensor]], config: PixelTransformerConfig) -> Batch:
-    """A batch of `Told`."""
+    """A batch of `Told`: palette (B, P), tokens (B, planes, h, w) and words."""
     captions, palettes, tokens = zip(*rows, strict=True)
     words, told = encoded(captions, config)
-    return {"palette": torch.stack(palettes), "tokens": torch.stack(tokens), "words": words, "told": told}
+    planes = torch.stack(tokens)[:, -config.planes :]
+    return {"palette": torch.stack(palettes), "tokens": planes, "words": words, "told": told}

@@ -1,6 +1,6 @@
 """Tokens of a picture out of a `PixelTransformer`, all at once in rounds or one after the other.
 
-    what is known, words, seed --rounds of (logits, guidance, draw)--> palette (B, P), tokens (B, h, w)
+    what is known, words, seed --rounds of (logits, guidance, draw)--> palette (B, P), tokens (B, planes, h, w)
 
 Chance comes from NumPy's Philox, so a seed means the same picture whichever library computes the logits.
 Unknown tokens are -1.
@@ -17,11 +17,11 @@ from numpy import ndarray as Array
 from torch import Tensor
 
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
-from hubmodels.pixelscene.transformer import Cache
+from hubmodels.pixelscene.transformer import Cache, Said
 
 Progress = Callable[[Sequence], Iterable]
 """Rounds to the same rounds: tqdm, for instance."""
-PALETTE_ROUNDS = 8
+PALETTE_ROUNDS, THUMBNAIL_ROUNDS = 5, 8
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Transformer(Protocol):
 
     def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]: ...
 
-    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]: ...
+    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> Said: ...
 
     def step(
         self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Cache
@@ -82,14 +82,14 @@ def sample(
     how: Sampling,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
-    """Palette (B, P) and tokens (B, h, w), with all that was unknown drawn; by `masked` with the palette sorted from
-    dark to light.
+    """Palette (B, P) and tokens (B, planes, h, w), with all that was unknown drawn; by `masked` with the palette sorted
+    from dark to light.
 
     Args:
         words: as `PixelTransformer.read` takes them.
         told: likewise.
         palette: (B, P), all known or all -1.
-        tokens: (B, h, w), -1 where it is not known.
+        tokens: (B, planes, h, w), -1 where it is not known.
 
     Raises:
         ValueError: of `masked`, some of a palette is known and some not.
@@ -118,20 +118,22 @@ def in_rounds(
     missing = (palette < 0).all(1)
     if ((palette < 0).any(1) != missing).any() or missing.any() != missing.all():
         raise ValueError("of a palette, all colours must be known or none, and so for all pictures of a batch")
-    flat = tokens.flatten(1)
-    order = [place for place in halton(*tokens.shape[1:]) if (flat[:, place] < 0).any()]
+    flat, each = tokens.flatten(2), (THUMBNAIL_ROUNDS, how.rounds)[-tokens.shape[1] :]
+    unknown = torch.tensor([model.config.colours, model.config.codebook_size][-tokens.shape[1] :])[:, None]
     colours = _parts(van_der_corput(palette.shape[1]), PALETTE_ROUNDS) if missing.any() else []
-    rounds = [(True, part) for part in colours]
-    rounds += [(False, part) for part in _parts(order, how.rounds)]
-    for of_palette, part in progress(rounds):
-        if not of_palette and missing.any():  # all colours are drawn: from dark to light, as they were in training
+    rounds = [(0, part) for part in colours]
+    for plane, count in enumerate(each):
+        order = [place for place in halton(*tokens.shape[2:]) if (flat[:, plane, place] < 0).any()]
+        rounds += [(1 + plane, part) for part in _parts(order, count)]
+    for stage, part in progress(rounds):
+        if stage and missing.any():  # all colours are drawn: from dark to light, as they were in training
             palette, missing = palette.sort(1).values, torch.zeros_like(missing)
         known_palette = torch.where(palette < 0, COLOURS, palette)
-        known = torch.where(flat < 0, model.config.codebook_size, flat).view(tokens.shape)
-        said = model.say(*_twice(known_palette, known, how), context, told)[0 if of_palette else 1]
+        known = torch.where(flat < 0, unknown, flat).view(tokens.shape)
+        said = model.say(*_twice(known_palette, known, how), context, told)[stage]
         logits = guided(said[:, part], how.guidance)
         drawn = pick(logits, how, rngs)
-        target = palette if of_palette else flat
+        target = flat[:, stage - 1] if stage else palette
         target[:, part] = torch.where(target[:, part] < 0, drawn, target[:, part])
     if missing.any():
         palette = palette.sort(1).values
@@ -151,7 +153,7 @@ def one_by_one(
     comes later in the picture is not seen, so only an end of it should be missing."""
     rngs = generators(how.seed, len(tokens))
     known = torch.cat([palette, tokens.flatten(1)], 1).clone()
-    colours, size = palette.shape[1], (tokens.shape[1], tokens.shape[2])
+    colours, size = palette.shape[1], (tokens.shape[2], tokens.shape[3])
     cache: Cache = []
     last: Tensor | None = None
     for place in progress(range(known.shape[1])):
@@ -254,22 +256,23 @@ def _repeated(known: Tensor, how: Sampling) -> Tensor:
 
 
 def unknown_in(tokens: Tensor, stride: int, mask: Array) -> Tensor:
-    """Tokens (B, h, w), -1 where a mask (H, W) bool of pixels touches them; it may lack rows and columns at the end."""
-    height, width = tokens.shape[1:]
+    """Tokens (..., h, w), -1 where a mask (H, W) bool of pixels touches them; it may lack rows and columns at the
+    end."""
+    height, width = tokens.shape[-2:]
     room = [(0, side * stride - own) for side, own in zip((height, width), mask.shape, strict=True)]
     squares = np.pad(mask, room).reshape(height, stride, width, stride)
     return tokens.masked_fill(torch.from_numpy(squares.any((1, 3))).to(tokens.device), -1)
 
 
 def extended(tokens: Tensor, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Tensor:
-    """Tokens (B, h, w) with unknown ones around them, so many on each side."""
+    """Tokens (..., h, w) with unknown ones around them, so many on each side."""
     if min(left, right, top, bottom) < 0:
         raise ValueError("a picture can be extended, not cut")
     return torch.nn.functional.pad(tokens, (left, right, top, bottom), value=-1)
 
 
 def forgotten(tokens: Tensor, strength: float, seed: int) -> Tensor:
-    """Tokens (B, h, w) of which a share is unknown, others for each picture of a batch: for variations.
+    """Tokens (B, planes, h, w), a share of whose places is unknown, others for each picture of a batch: for variations.
 
     Raises:
         ValueError: the strength is not in (0, 1].
@@ -277,7 +280,7 @@ def forgotten(tokens: Tensor, strength: float, seed: int) -> Tensor:
     if not 0 < strength <= 1:
         raise ValueError(f"the strength of a variation is above 0 and at most 1, got {strength}")
     rng = np.random.Generator(np.random.Philox(seed))
-    scores: Array = rng.random(tuple(tokens.shape))
-    count = max(1, round(strength * tokens[0].numel()))
+    scores: Array = rng.random((len(tokens), 1, *tokens.shape[2:]))
+    count = max(1, round(strength * tokens[0, 0].numel()))
     bounds = np.sort(scores.reshape(len(tokens), -1), 1)[:, count - 1]
-    return torch.where(torch.from_numpy(scores <= bounds[:, None, None]), -1, tokens)
+    return torch.where(torch.from_numpy(scores <= bounds[:, None, None, None]), -1, tokens)

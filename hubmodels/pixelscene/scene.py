@@ -33,7 +33,7 @@ from hubmodels.pixelscene.sampling import (
 )
 from hubmodels.pixelscene.shape import PixelVQGANConfig
 from hubmodels.pixelscene.text import encoded, unknown
-from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, token_colours
+from hubmodels.pixelscene.transformer import PixelTransformer, colour_tokens, thumbnail, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 
 Picture = tuple[Array, Array]
@@ -147,7 +147,8 @@ def draw(
         ValueError: the size cannot be made.
     """
     width, height = checked_size(size, pair)
-    tokens = torch.full((len(captions), height // _stride(pair), width // _stride(pair)), -1)
+    cells = height // _stride(pair), width // _stride(pair)
+    tokens = torch.full((len(captions), pair.transformer.config.planes, *cells), -1)
     said, made = _drawn(pair, captions, tokens, palette, how, progress)
     colours = [palette] * len(captions) if palette is not None else map(in_ramps, token_colours(said).numpy())
     return [(_decoded(pair, one, own), own) for one, own in zip(made, colours, strict=True)]
@@ -270,14 +271,15 @@ def _stride(pair: Pair) -> int:
 def _drawn(
     pair: Pair, captions: Sequence[str], tokens: Tensor, palette: Array | None, how: Sampling, progress: Progress
 ) -> tuple[Tensor, Tensor]:
-    """Palette and picture tokens, what is -1 of them drawn."""
+    """Tokens of palettes (B, P) and of pictures (B, h, w), what is -1 of them (B, planes, h, w) drawn."""
     config = pair.transformer.config
     words, told = encoded(captions, config)
     if palette is None:
         colours = torch.full((len(captions), config.colours), -1)
     else:
         colours = _few(palette, config.colours).expand(len(captions), -1)
-    return sample(pair.transformer, words, told, colours, tokens, how, progress)
+    said, made = sample(pair.transformer, words, told, colours, tokens, how, progress)
+    return said, made[:, -1]
 
 
 def _few(palette: Array, most: int) -> Tensor:
@@ -288,7 +290,8 @@ def _few(palette: Array, most: int) -> Tensor:
 
 
 def _encoded(pair: Pair, picture: Picture, whole: bool = False) -> Tensor:
-    """Tokens (1, h, w) of a picture. Its last rows and columns are repeated where the stride does not divide it.
+    """What is said of a picture (1, planes, h, w). Its last rows and columns are repeated where the stride does not
+    divide it.
 
     Args:
         whole: whether that is an error.
@@ -303,7 +306,11 @@ def _encoded(pair: Pair, picture: Picture, whole: bool = False) -> Tensor:
     checked_size((indices.shape[1] + across, indices.shape[0] + down), pair)
     padded = np.pad(indices, ((0, down), (0, across)), mode="edge")
     lab = torch.from_numpy(oklab(palette)).float()[None]
-    return pair.tokenizer.encode(torch.from_numpy(padded)[None], lab)
+    tokens = pair.tokenizer.encode(torch.from_numpy(padded)[None], lab).cpu()
+    if not pair.transformer.config.thumbnail:
+        return tokens[:, None]
+    small = thumbnail(padded, palette, _few(palette, pair.transformer.config.colours)[0], stride)
+    return torch.stack([small[None], tokens], 1)
 
 
 def _decoded(pair: Pair, tokens: Tensor, palette: Array) -> Array:

@@ -86,6 +86,9 @@ class PixelTransformerConfig:
     tokens one by one, so it needs 1."""
     colours: int = 64
     """Of a palette."""
+    thumbnail: bool = True
+    """Of masked: a picture of a pixel for each token is drawn before the tokens; what goes where is easier to learn
+    without the grain."""
     width: int = 256
     layers: int = 6
     heads: int = 4
@@ -115,8 +118,15 @@ class PixelTransformerConfig:
             raise ValueError(f"group must be 1 or 2, and 1 for ar, got {self.group} for {self.order}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.thumbnail and self.order == "ar":
+            raise ValueError("ar says tokens alone: set thumbnail to false")
         if self.text == "words" and len(set(self.words)) < len(self.words):
             raise ValueError("the vocabulary has a word twice")
+
+    @property
+    def planes(self) -> int:
+        """Of what is said of a picture: of a thumbnail, if there is one, and of tokens."""
+        return 2 if self.thumbnail else 1
 
     @property
     def words(self) -> list[str]:

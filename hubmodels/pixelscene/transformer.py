@@ -1,8 +1,11 @@
-"""Words to tokens: the palette first, then the picture, by one transformer.
+"""Words to tokens: the palette first, then a thumbnail, then the picture, by one transformer.
 
     words (B, T, E) --Linear--> context
-    palette tokens (B, P), picture tokens (B, h, w) --embeddings--> one sequence of P + h w / group^2
+    palette tokens (B, P), picture (B, planes, h, w) --embeddings--> one sequence of P + h w / group^2
     sequence, context --Blocks--> logits of each token
+
+A picture has a plane of tokens, and before it that of its thumbnail: for each token the number of the colour of the
+palette that is nearest to the mean of its pixels.
 
 `masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
 part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` says token after token, row by row.
@@ -13,8 +16,10 @@ the `shades`, which are numbered from dark to light, as palettes are sorted.
 B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N places.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
@@ -25,6 +30,8 @@ FIRST = 0.5
 """Size of what is first said of a token; with little, it drowns in what the blocks add."""
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values (B, heads, n, D / heads) of each layer, of the tokens so far."""
+Said = tuple[Tensor, ...]
+"""Logits of the palette, then of each plane of the picture."""
 
 
 class PixelTransformer(
@@ -48,6 +55,13 @@ class PixelTransformer(
         self.token = nn.Embedding(config.codebook_size + 1, each)
         """The last of both stands for what is not known, and of colours for the beginning."""
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
+        if config.thumbnail:
+            self.shade = nn.Embedding(COLOURS + 1, each)
+            self.enter_shade, self.part_shade = nn.Linear(width, width), nn.Linear(width, width)
+            self.key_shade = nn.Linear(width, each)
+            nn.init.normal_(self.shade.weight, std=FIRST)
+            nn.init.normal_(self.enter_shade.weight, std=width**-0.5)
+            nn.init.zeros_(self.enter_shade.bias)
         self.slot = nn.Parameter(FIRST * torch.randn(config.colours, width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
@@ -58,21 +72,22 @@ class PixelTransformer(
         nn.init.normal_(self.enter_token.weight, std=width**-0.5)
         nn.init.zeros_(self.enter_token.bias)
 
-    def forward(self, palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> Said:
         """Logits as of `say`, from words as `read` takes them."""
         return self.say(palette, tokens, *self.read(words, told))
 
-    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the palette (B, P, COLOURS) and of the picture (B, h w, codebook_size).
+    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> Said:
+        """Logits of the palette (B, P, COLOURS), and of each plane: of the thumbnail (B, h w, P), if there is one, and
+        of the tokens (B, h w, codebook_size).
 
         Args:
             palette: (B, P) whole numbers; COLOURS where it is not known (of `masked`).
-            tokens: (B, h, w); `codebook_size` where it is not known.
+            tokens: (B, planes, h, w); of a thumbnail P where it is not known, of tokens `codebook_size`.
             context: (B, 1 + T, D) of `read`.
             told: (B, 1 + T) bool, which of them are there.
         """
-        height, width = tokens.shape[1:]
-        x = torch.cat([self.colour(palette) + self.slot, self._entered(tokens)], 1)
+        height, width = tokens.shape[2:]
+        x = torch.cat([self.colour(palette) + self.slot, self._entered(palette, tokens)], 1)
         turns = rotations(*places(height, width, self.config), self.config, x)
         if self.config.order == "ar":  # each is said by the one before it, the first by the beginning
             start = self.colour.weight[COLOURS].expand(len(x), 1, -1)
@@ -80,7 +95,14 @@ class PixelTransformer(
         for block in self.blocks:
             x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
         x = self.norm(x)
-        return self.leave_colour(x[:, : palette.shape[1]]), self._left(x[:, palette.shape[1] :], height, width)
+        of_colours, x = x[:, : palette.shape[1]], x[:, palette.shape[1] :]
+        picture = [self.leave_token(self._parted(self.part(x), height, width))]
+        if self.config.thumbnail:
+            keys = self.key_shade(self.colour(palette)) / self.leave_token.in_features**0.5
+            logits = self._parted(self.part_shade(x), height, width) @ keys.transpose(1, 2)
+            again = F.pad(palette[:, 1:] == palette[:, :-1], (1, 0))  # of few colours some come twice; the first counts
+            picture.insert(0, logits.masked_fill(again[:, None], -torch.inf))
+        return self.leave_colour(of_colours), *picture
 
     def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Context (B, 1 + T, D) of words, and which of it is there; what no caption says stands first.
@@ -119,23 +141,30 @@ class PixelTransformer(
         x = self.norm(x)[:, 0]
         return self.leave_colour(x) if place < colours else self.leave_token(self.part(x)), grown
 
-    def _entered(self, tokens: Tensor) -> Tensor:
-        """(B, n, D) of (B, h, w): a place for each square of tokens; beyond the picture they are not known."""
+    def _entered(self, palette: Tensor, tokens: Tensor) -> Tensor:
+        """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
+        x = self.enter_token(self._squares(self.token, tokens[:, -1]))
+        if not self.config.thumbnail:
+            return x
+        shades = F.pad(palette, (0, 1), value=COLOURS).gather(1, tokens[:, 0].flatten(1)).view_as(tokens[:, 0])
+        return x + self.enter_shade(self._squares(self.shade, shades))
+
+    def _squares(self, embedding: nn.Embedding, plane: Tensor) -> Tensor:
+        """(B, n, D) of (B, h, w): embeddings of the squares of a plane; the last one beyond its edges."""
         side = self.config.group
-        height, width = tokens.shape[1:]
+        height, width = plane.shape[1:]
         rows, columns = places(height, width, self.config)
         room = 0, columns * side - width, 0, rows * side - height
-        x = self.token(F.pad(tokens, room, value=self.config.codebook_size))
+        x = embedding(F.pad(plane, room, value=embedding.num_embeddings - 1))
         x = x.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
-        return self.enter_token(x.reshape(len(x), rows * columns, -1))
+        return x.reshape(len(x), rows * columns, -1)
 
-    def _left(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Logits (B, h w, codebook_size) of places (B, n, D)."""
+    def _parted(self, x: Tensor, height: int, width: int) -> Tensor:
+        """(B, h w, D / group^2) of places (B, n, D): squares fall apart into what they are of."""
         side = self.config.group
         rows, columns = places(height, width, self.config)
-        x = self.part(x).view(len(x), rows, columns, side, side, -1).transpose(2, 3)
-        x = x.reshape(len(x), rows * side, columns * side, -1)[:, :height, :width]
-        return self.leave_token(x.flatten(1, 2))
+        x = x.view(len(x), rows, columns, side, side, -1).transpose(2, 3)
+        return x.reshape(len(x), rows * side, columns * side, -1)[:, :height, :width].flatten(1, 2)
 
 
 class Block(nn.Module):
@@ -264,6 +293,22 @@ def nearest_shades(palette: Tensor) -> Tensor:
     """(K,) tokens of (K, 3) uint8 sRGB, in the same order."""
     lab, targets = (torch.from_numpy(oklab(one)) for one in (palette.cpu().numpy(), shades()))
     return torch.cdist(lab, targets).argmin(1)
+
+
+def thumbnail(indices: Array, palette: Array, tokens: Tensor, stride: int) -> Tensor:
+    """(h, w) whole numbers: which of the colours (P,) tokens is nearest to the mean of each square of a picture.
+
+    Args:
+        indices: (H, W) uint8, which the stride divides.
+        palette: (K, 3) uint8 sRGB, what the indices mean.
+        tokens: (P,) of `colour_tokens`.
+    """
+    height, width = (side // stride for side in indices.shape)
+    lab = torch.from_numpy(oklab(palette))[torch.from_numpy(indices.astype(np.int64))]
+    means = lab.view(height, stride, width, stride, 3).mean((1, 3))
+    colours = torch.from_numpy(oklab(token_colours(tokens).numpy()))
+    first = (tokens[:, None] == tokens).int().argmax(1)  # of few colours some come twice
+    return first[torch.cdist(means.flatten(0, 1), colours).argmin(1)].view(height, width)
 
 
 def token_colours(tokens: Tensor) -> Tensor:

@@ -29,22 +29,24 @@ class PixelTransformer(nn.Module):
         each = width // config.group**2
         self.token = nn.Embedding(config.codebook_size + 1, each)
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
+        if config.thumbnail:
+            self.shade = nn.Embedding(COLOURS + 1, each)
+            self.enter_shade, self.part_shade = nn.Linear(width, width), nn.Linear(width, width)
+            self.key_shade = nn.Linear(width, each)
         self.slot = mx.zeros((config.colours, width))
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
         self.leave_token = nn.Linear(each, config.codebook_size)
 
-    def __call__(
-        self, palette: mx.array, tokens: mx.array, words: mx.array, told: mx.array
-    ) -> tuple[mx.array, mx.array]:
+    def __call__(self, palette: mx.array, tokens: mx.array, words: mx.array, told: mx.array) -> tuple[mx.array, ...]:
         """Logits as of `say`, from words as `read` takes them."""
         return self.say(palette, tokens, *self.read(words, told))
 
-    def say(self, palette: mx.array, tokens: mx.array, context: mx.array, told: mx.array) -> tuple[mx.array, mx.array]:
-        """Logits of the palette (B, P, COLOURS) and of the picture (B, h w, codebook_size)."""
-        colours, (height, width) = palette.shape[1], tokens.shape[1:]
-        x = mx.concatenate([self.colour(palette) + self.slot, self._entered(tokens)], 1)
+    def say(self, palette: mx.array, tokens: mx.array, context: mx.array, told: mx.array) -> tuple[mx.array, ...]:
+        """Logits of the palette (B, P, COLOURS), and of each plane of the picture."""
+        colours, (height, width) = palette.shape[1], tokens.shape[2:]
+        x = mx.concatenate([self.colour(palette) + self.slot, self._entered(palette, tokens)], 1)
         turns = rotations(*places(height, width, self.config), self.config)
         if self.config.order == "ar":
             start = mx.broadcast_to(self.colour.weight[COLOURS], (len(x), 1, x.shape[2]))
@@ -52,7 +54,14 @@ class PixelTransformer(nn.Module):
         for block in self.blocks:
             x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
         x = self.norm(x)
-        return self.leave_colour(x[:, :colours]), self._left(x[:, colours:], height, width)
+        of_colours, x = x[:, :colours], x[:, colours:]
+        picture = [self.leave_token(self._parted(self.part(x), height, width))]
+        if self.config.thumbnail:
+            keys = self.key_shade(self.colour(palette)) / self.key_shade.weight.shape[0] ** 0.5
+            logits = self._parted(self.part_shade(x), height, width) @ keys.transpose(0, 2, 1)
+            again = mx.pad(palette[:, 1:] == palette[:, :-1], [(0, 0), (1, 0)])
+            picture.insert(0, mx.where(again[:, None], -mx.inf, logits))
+        return self.leave_colour(of_colours), *picture
 
     def read(self, words: mx.array, told: mx.array) -> tuple[mx.array, mx.array]:
         """Context (B, 1 + T, D) of words, and which of it is there."""
@@ -86,22 +95,31 @@ class PixelTransformer(nn.Module):
         x = self.norm(x)[:, 0]
         return self.leave_colour(x) if place < colours else self.leave_token(self.part(x)), grown
 
-    def _entered(self, tokens: mx.array) -> mx.array:
-        """(B, n, D) of (B, h, w): a place for each square of tokens; beyond the picture they are not known."""
-        side, (count, height, width) = self.config.group, tokens.shape
+    def _entered(self, palette: mx.array, tokens: mx.array) -> mx.array:
+        """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
+        x = self.enter_token(self._squares(self.token, tokens[:, -1]))
+        if not self.config.thumbnail:
+            return x
+        known = mx.pad(palette, [(0, 0), (0, 1)], constant_values=COLOURS)
+        shades = mx.take_along_axis(known, tokens[:, 0].reshape(len(tokens), -1), 1).reshape(tokens[:, 0].shape)
+        return x + self.enter_shade(self._squares(self.shade, shades))
+
+    def _squares(self, embedding: nn.Embedding, plane: mx.array) -> mx.array:
+        """(B, n, D) of (B, h, w): embeddings of the squares of a plane; the last one beyond its edges."""
+        side, (count, height, width) = self.config.group, plane.shape
         rows, columns = places(height, width, self.config)
         room = [(0, 0), (0, rows * side - height), (0, columns * side - width)]
-        x = self.token(mx.pad(tokens, room, constant_values=self.config.codebook_size))
+        x = embedding(mx.pad(plane, room, constant_values=embedding.weight.shape[0] - 1))
         x = x.reshape(count, rows, side, columns, side, -1).transpose(0, 1, 3, 2, 4, 5)
-        return self.enter_token(x.reshape(count, rows * columns, -1))
+        return x.reshape(count, rows * columns, -1)
 
-    def _left(self, x: mx.array, height: int, width: int) -> mx.array:
-        """Logits (B, h w, codebook_size) of places (B, n, D)."""
+    def _parted(self, x: mx.array, height: int, width: int) -> mx.array:
+        """(B, h w, D / group^2) of places (B, n, D): squares fall apart into what they are of."""
         side, count = self.config.group, len(x)
         rows, columns = places(height, width, self.config)
-        x = self.part(x).reshape(count, rows, columns, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(count, rows, columns, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(count, rows * side, columns * side, -1)[:, :height, :width]
-        return self.leave_token(x.reshape(count, height * width, -1))
+        return x.reshape(count, height * width, -1)
 
 
 class Block(nn.Module):

@@ -19,7 +19,7 @@ from mlx.utils import tree_unflatten
 from torch import Tensor
 
 from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
-from hubmodels.pixelscene.transformer import PixelTransformer
+from hubmodels.pixelscene.transformer import PixelTransformer, Said
 from hubmodels.pixelscene.vqgan import VQ, PixelVQGAN, Reconstruction
 
 
@@ -51,9 +51,9 @@ class Transformer:
         context, there = self.network.read(_mlx(words), _mlx(told))
         return _torch(context), _torch(there)
 
-    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        colours, picture = self.network.say(*(_mlx(one) for one in (palette, tokens, context, told)))
-        return _torch(colours), _torch(picture)
+    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> Said:
+        said = self.network.say(*(_mlx(one) for one in (palette, tokens, context, told)))
+        return tuple(_torch(one) for one in said)
 
     def step(
         self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Any
@@ -90,11 +90,11 @@ def trained_vqgan(model: PixelVQGAN) -> Callable[[Tensor, Tensor], Reconstructio
     return forward
 
 
-def trained_transformer(model: PixelTransformer) -> Callable[..., tuple[Tensor, Tensor]]:
+def trained_transformer(model: PixelTransformer) -> Callable[..., Said]:
     """`model.forward` by way of MLX, likewise."""
     twin = transformer_mlx.PixelTransformer(model.config)
 
-    def forward(palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> Said:
         inputs = tuple(_mlx(one) for one in (palette, tokens, words, told))
         twin.train(model.training)
         return _Passed.apply(twin, twin, inputs, model, *model.parameters())
