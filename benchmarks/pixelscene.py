@@ -91,14 +91,20 @@ def drawing() -> str:
 
 def shape(order: Literal["masked", "ar"], stride: int, group: Literal[1, 2]) -> PixelTransformerConfig:
     return PixelTransformerConfig(
-        order=order, stride=stride, group=group, text="words", vocabulary=" ".join(CAPTION.split()[:3])
+        order=order,
+        stride=stride,
+        group=group,
+        thumbnail=order == "masked",
+        text="words",
+        vocabulary=" ".join(CAPTION.split()[:3]),
     )
 
 
 def drawn(model: Transformer, how: Sampling) -> Tensor:
     """Palette and tokens of one picture."""
     words, told = numbered([CAPTION], model.config)
-    tokens = torch.full((1, SIZE[0] // model.config.stride, SIZE[1] // model.config.stride), -1)
+    cells = (side // model.config.stride for side in SIZE)
+    tokens = torch.full((1, model.config.planes, *cells), -1)
     return sample(model, words, told, torch.full((1, model.config.colours), -1), tokens, how)[1]
 
 
@@ -116,7 +122,7 @@ def without_cache(model: PixelTransformer) -> tuple[float, float]:
     rows = torch.linspace(1, height, ENDS).round().unique()
     rngs, spent = chance(0, 1), []
     for row in rows.int().tolist():
-        tokens = torch.randint(1000, (1, row, width))
+        tokens = torch.randint(1000, (1, 1, row, width))
         spent.append(seconds(partial(next_token, model, palette, tokens, context, there, rngs)))
     cpu, clock = (width * torch.trapezoid(torch.tensor(one), rows) for one in zip(*spent, strict=True))
     return float(cpu), float(clock)
@@ -124,7 +130,7 @@ def without_cache(model: PixelTransformer) -> tuple[float, float]:
 
 def next_token(model: PixelTransformer, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor, rngs: list):
     """The one after a sequence, all of which is computed."""
-    return pick(model.say(palette, tokens, context, told)[1][:, -1], Sampling(), rngs)
+    return pick(model.say(palette, tokens, context, told)[-1][:, -1], Sampling(), rngs)
 
 
 def gpt2(tokens: int) -> Callable[[], Any]:

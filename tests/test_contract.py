@@ -53,7 +53,7 @@ def pixel_transformer() -> Example:
     config = PixelTransformerConfig(
         width=32, layers=1, heads=2, feedforward=32, colours=4, text="words", vocabulary="a b castle"
     )
-    asked = torch.tensor([[0, 1, 5, COLOURS]]), torch.tensor([[[1, 2, 3], [4, 1000, 6]]])
+    asked = torch.tensor([[0, 1, 5, COLOURS]]), torch.tensor([[[[0, 1, 2], [3, 4, 0]], [[1, 2, 3], [4, 1000, 6]]]])
     return PixelTransformer(config), (*asked, torch.tensor([[0, 2]]), torch.tensor([[True, False]]))
 
 

@@ -1,7 +1,8 @@
 """Train the transformer of `pixelscene`: words become a palette and the tokens of a picture.
 
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --data data/vga --run.out runs/prior
-    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --model.order ar --model.group 1 --model.no-thumbnail
+    accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --model.order ar --model.group 1 \\
+        --model.no-thumbnail
     accelerate launch train_scripts/pixelscene_transformer.py --resume runs/prior    # goes on, bit for bit on CPU
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --start runs/prior/export \\
         --data data/mine --run.steps 500 --run.out runs/mine
@@ -79,9 +80,8 @@ class Config:
             raise ValueError("mlx trains in one process: leave out --run.processes")
         shares = self.warmup, self.wordless, self.palette, self.thumbnail, self.smoothing, self.palette + self.thumbnail
         if not all(0 <= share < 1 for share in shares):
-            raise ValueError(
-                "warmup, wordless, smoothing, palette and thumbnail, and the two together, must be at least 0 and below 1"
-            )
+            names = "warmup, wordless, smoothing, palette and thumbnail, and the two together"
+            raise ValueError(f"{names}, must be at least 0 and below 1")
         if self.evaluate_on < 1:
             raise ValueError(f"evaluate_on must be at least 1, got {self.evaluate_on}")
 

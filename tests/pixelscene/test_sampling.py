@@ -94,7 +94,7 @@ def test_van_der_corput_and_parts() -> None:
 
 def asked(order: str, how: Sampling, tokens: torch.Tensor | None = None, palette: torch.Tensor | None = None) -> Any:
     model = network(order)
-    unknown = torch.full((2, *SIZE), -1)
+    unknown = torch.full((2, model.config.planes, *SIZE), -1)
     return sample(
         model,
         *numbered(CAPTIONS, TINY),
@@ -110,7 +110,8 @@ def test_all_that_was_unknown_is_drawn_and_a_seed_is_a_picture(order: str, guida
     how = Sampling(guidance=guidance, rounds=4, seed=3)
     palette, tokens = asked(order, how)
     assert palette.shape == (2, 4) and palette.min() >= 0 and palette.max() < COLOURS
-    assert tokens.shape == (2, *SIZE) and tokens.min() >= 0 and tokens.max() < 20
+    assert tokens.shape == (2, 1 + (order != "ar"), *SIZE) and tokens.min() >= 0 and tokens[:, -1].max() < 20
+    assert order == "ar" or tokens[:, 0].max() < 4
     again = asked(order, how)
     assert torch.equal(again[0], palette) and torch.equal(again[1], tokens)
     other = asked(order, Sampling(guidance=guidance, rounds=4, seed=4))
@@ -124,7 +125,7 @@ def test_all_that_was_unknown_is_drawn_and_a_seed_is_a_picture(order: str, guida
 def test_a_picture_of_a_batch_is_what_its_seed_draws_alone(order: str) -> None:
     model = network(order)
     words = numbered(CAPTIONS[:1] * 3, TINY)
-    unknown = torch.full((3, 4), -1), torch.full((3, *SIZE), -1)
+    unknown = torch.full((3, 4), -1), torch.full((3, model.config.planes, *SIZE), -1)
     together = sample(model, *words, *unknown, Sampling(rounds=4, seed=5))
     for number in range(3):
         one = [part[:1] for part in (*words, *unknown)]
@@ -135,12 +136,13 @@ def test_a_picture_of_a_batch_is_what_its_seed_draws_alone(order: str) -> None:
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_what_is_known_stays(order: str) -> None:
     palette = torch.arange(8).view(2, 4)
-    tokens = torch.arange(15).view(1, *SIZE).expand(2, -1, -1).clone()
-    tokens[:, 1:, 2:] = -1
+    tokens = torch.arange(15).view(1, 1, *SIZE).expand(2, 1 + (order != "ar"), -1, -1).clone()
+    tokens[:, :-1] %= 4
+    tokens[..., 1:, 2:] = -1
     made_palette, made = asked(order, Sampling(rounds=3, seed=1), tokens, palette)
     assert torch.equal(made_palette, palette)
     assert torch.equal(made[tokens >= 0], tokens[tokens >= 0]) and made.min() >= 0
-    whole = torch.where(tokens < 0, 7, tokens)
+    whole = torch.where(tokens < 0, 3, tokens)
     assert torch.equal(asked(order, Sampling(), whole, palette)[1], whole), "nothing is missing"
 
 
@@ -165,13 +167,14 @@ def test_a_mask_forgets_the_tokens_that_it_touches() -> None:
 
 
 def test_extending_and_forgetting() -> None:
-    tokens = torch.ones(2, 3, 5, dtype=torch.long)
+    tokens = torch.ones(2, 2, 3, 5, dtype=torch.long)
     wide = extended(tokens, right=4, top=1)
-    assert wide.shape == (2, 4, 9) and torch.equal(wide[:, 1:, :5], tokens) and (wide[:, 0] < 0).all()
+    assert wide.shape == (2, 2, 4, 9) and torch.equal(wide[..., 1:, :5], tokens) and (wide[..., 0, :] < 0).all()
     with pytest.raises(ValueError, match="not cut"):
         extended(tokens, left=-1)
     some = forgotten(tokens, 0.4, 0)
-    assert (some < 0).flatten(1).sum(1).tolist() == [6, 6] and not torch.equal(some[0], some[1])
+    assert (some < 0).flatten(2).sum(2).tolist() == [[6, 6], [6, 6]] and not torch.equal(some[0], some[1])
+    assert torch.equal(some[:, 0], some[:, 1]), "of a place both are forgotten"
     assert (forgotten(tokens, 1.0, 0) < 0).all() and torch.equal(forgotten(tokens, 0.4, 0), some)
     with pytest.raises(ValueError, match="strength"):
         forgotten(tokens, 0.0, 0)

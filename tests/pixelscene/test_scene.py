@@ -71,7 +71,7 @@ def test_apple_silicon_draws_with_mlx_if_nothing_is_said(
 def test_pictures_are_in_their_palette_and_size() -> None:
     both, captions = pair(), ["a castle", "at night"]
     made = draw(both, captions, (80, 64), None, QUICK)
-    unknown = torch.full((2, 8), -1), torch.full((2, 8, 10), -1)
+    unknown = torch.full((2, 8), -1), torch.full((2, 2, 8, 10), -1)
     drawn, _ = sample(both.transformer, *encoded(captions, both.transformer.config), *unknown, QUICK)
     for (_, palette), tokens in zip(made, drawn, strict=True):
         assert np.array_equal(palette, in_ramps(token_colours(tokens).numpy())) and len(palette) > 1
@@ -170,7 +170,7 @@ def test_mlx_draws_the_same(what: str) -> None:
 def test_mlx_says_tokens_one_by_one_as_well() -> None:
     tokenizer, _ = models()
     torch.manual_seed(1)
-    transformer = PixelTransformer(replace(TRANSFORMER, order="ar", group=1)).eval()
+    transformer = PixelTransformer(replace(TRANSFORMER, order="ar", group=1, thumbnail=False)).eval()
     made = [
         draw(one, ["a castle"], (64, 64), None, QUICK)[0]
         for one in (Pair(tokenizer, transformer), Pair(twins.Tokenizer(tokenizer), twins.Transformer(transformer)))

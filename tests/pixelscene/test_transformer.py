@@ -17,8 +17,10 @@ from hubmodels.pixelscene.transformer import (
     PixelTransformer,
     PixelTransformerConfig,
     colour_tokens,
+    nearest_shades,
     rotated,
     rotations,
+    thumbnail,
     token_colours,
 )
 
@@ -43,27 +45,27 @@ def network(order: str) -> PixelTransformer:
     """`ar`, `masked`, or `grouped`: masked with four tokens a place."""
     torch.manual_seed(0)
     group = 2 if order == "grouped" else 1
-    return awake(PixelTransformer(replace(TINY, order="ar" if order == "ar" else "masked", group=group))).eval()
+    plain = {"order": "ar", "thumbnail": False} if order == "ar" else {}
+    return awake(PixelTransformer(replace(TINY, group=group, **plain))).eval()
 
 
-def sequence(count: int = 2) -> tuple[Tensor, Tensor]:
+def sequence(count: int = 2, order: str = "masked") -> tuple[Tensor, Tensor]:
+    """A palette (B, 4), and what is said of a picture: its thumbnail, but of `ar`, and its tokens."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(COLOURS, (count, 4), generator=generator), torch.randint(
-        20, (count, *SIZE), generator=generator
-    )
+    planes = [torch.randint(most, (count, *SIZE), generator=generator) for most in (4, 20)]
+    return torch.randint(COLOURS, (count, 4), generator=generator), torch.stack(planes[order == "ar" :], 1)
 
 
 def logits(model: PixelTransformer, palette: Tensor, tokens: Tensor, captions: list[str]) -> list[Tensor]:
     """Of each place, (B, classes)."""
     context, told = model.read(*numbered(captions, model.config))
-    of_palette, of_tokens = model.say(palette, tokens, context, told)
-    return [*of_palette.unbind(1), *of_tokens.unbind(1)]
+    return [place for part in model.say(palette, tokens, context, told) for place in part.unbind(1)]
 
 
 @torch.no_grad()
 def test_ar_looks_at_what_came_before_only() -> None:
     model = network("ar")
-    palette, tokens = sequence()
+    palette, tokens = sequence(order="ar")
     before = logits(model, palette, tokens, CAPTIONS)
     for place in (0, 2, 3, 4, 9, 18):
         other_palette, other = palette.clone(), tokens.clone()
@@ -82,9 +84,9 @@ def test_masked_looks_at_everything(order: str) -> None:
     model = network(order)
     palette, tokens = sequence()
     before = logits(model, palette, tokens, CAPTIONS)
-    for place in (0, 14):
+    for plane, place in ((0, 0), (0, 14), (1, 0), (1, 14)):
         other = tokens.clone()
-        other.flatten(1)[:, place] = 20
+        other[:, plane].flatten(1)[:, place] = (4, 20)[plane]  # not known
         after = logits(model, palette, other, CAPTIONS)
         assert all((a - b).abs().max() > 1e-6 for a, b in zip(before, after, strict=True))
 
@@ -92,7 +94,7 @@ def test_masked_looks_at_everything(order: str) -> None:
 @torch.no_grad()
 def test_step_by_step_with_a_cache_says_what_the_whole_does() -> None:
     model = network("ar")
-    palette, tokens = sequence()
+    palette, tokens = sequence(order="ar")
     whole = logits(model, palette, tokens, CAPTIONS)
     context, told = model.read(*numbered(CAPTIONS, model.config))
     known = torch.cat([palette, tokens.flatten(1)], 1)
@@ -107,7 +109,7 @@ def test_step_by_step_with_a_cache_says_what_the_whole_does() -> None:
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_words_count_and_padding_does_not(order: str) -> None:
     model = network(order)
-    palette, tokens = sequence()
+    palette, tokens = sequence(order=order)
     alone = logits(model, palette[:1], tokens[:1], CAPTIONS[:1])
     longer = logits(model, palette, tokens, [CAPTIONS[0], " ".join(CAPTIONS)])
     other = logits(model, palette[:1], tokens[:1], ["A forest at night"])
@@ -117,8 +119,8 @@ def test_words_count_and_padding_does_not(order: str) -> None:
     # no words at all is an answer of its own, whatever is not told
     words, told = numbered(CAPTIONS[:1], model.config)
     nothing = [model.read(some, torch.zeros_like(told)) for some in (words, words * 0)]
-    made = [model.say(palette[:1], tokens[:1], *one)[1] for one in nothing]
-    assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], torch.stack(alone[4:], 1), atol=1e-5)
+    made = [model.say(palette[:1], tokens[:1], *one)[-1] for one in nothing]
+    assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], torch.stack(alone[-15:], 1), atol=1e-5)
 
 
 def test_rotary_products_depend_on_the_distance_alone() -> None:
@@ -139,7 +141,7 @@ def test_rotary_products_depend_on_the_distance_alone() -> None:
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_gradients_reach_every_weight(order: str) -> None:
     model = network(order).train()
-    palette, tokens = sequence()
+    palette, tokens = sequence(order=order)
     torch.stack([one.logsumexp(1).square().mean() for one in logits(model, palette, tokens, CAPTIONS)]).sum().backward()
     lost = [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
     assert not lost, lost
@@ -153,11 +155,14 @@ def test_tokens_of_a_group_come_out_where_they_went_in() -> None:
         if name.startswith("blocks") and "leave" in name:
             weight.zero_()
     palette, tokens = sequence(1)
-    before = torch.stack(logits(model, palette, tokens, CAPTIONS[:1])[4:], 1)
-    other = tokens.clone()
-    other[0, 2, 3] = (other[0, 2, 3] + 1) % 20
-    changed = (torch.stack(logits(model, palette, other, CAPTIONS[:1])[4:], 1) != before).any(2).view(SIZE)
-    assert changed.nonzero().tolist() == [[2, 2], [2, 3]], "the row below the last is not part of the picture"
+    before = model(palette, tokens, *numbered(CAPTIONS[:1], TINY))
+    for plane, most in enumerate((4, 20)):
+        other = tokens.clone()
+        other[0, plane, 2, 3] = (other[0, plane, 2, 3] + 1) % most
+        after = model(palette, other, *numbered(CAPTIONS[:1], TINY))
+        for a, b in zip(before[1:], after[1:], strict=True):
+            changed = (a != b).any(2).view(SIZE)
+            assert changed.nonzero().tolist() == [[2, 2], [2, 3]], "the row below the last is not part of the picture"
 
 
 @pytest.mark.parametrize("order", ["masked", "grouped"])
@@ -166,8 +171,9 @@ def test_any_size_will_do(order: str) -> None:
     palette, _ = sequence(1)
     context, told = model.read(*numbered(CAPTIONS[:1], TINY))
     for size in ((1, 1), (12, 20), (25, 40)):
-        tokens = torch.zeros(1, *size, dtype=torch.long)
-        assert model.say(palette, tokens, context, told)[1].shape == (1, size[0] * size[1], 20)
+        tokens = torch.zeros(1, 2, *size, dtype=torch.long)
+        made = model.say(palette, tokens, context, told)
+        assert [part.shape[1:] for part in made] == [(4, COLOURS), (size[0] * size[1], 4), (size[0] * size[1], 20)]
 
 
 # --- words and colours --------------------------------------------------------------------------------------------
@@ -184,6 +190,26 @@ def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:
         colour_tokens(torch.tensor(BUILT_IN["vga"]), 64)
 
 
+def test_a_thumbnail_has_the_nearest_colours_of_squares_and_each_colour_once() -> None:
+    palette = np.array([[0, 0, 0], [255, 0, 0], [255, 255, 255]], np.uint8)
+    indices = np.zeros((16, 24), np.uint8)
+    indices[:8, 8:16], indices[8:, 16:] = 1, 2
+    indices[0, 0] = 2  # one pixel does not count
+    tokens = colour_tokens(torch.from_numpy(palette), 8)
+    small = thumbnail(indices, palette, tokens, 8)
+    assert small.shape == (2, 3)
+    assert torch.equal(tokens[small], nearest_shades(torch.from_numpy(palette))[torch.tensor([[0, 1, 0], [0, 0, 2]])])
+    assert all((tokens[:number] != tokens[number]).all() for number in small.unique().tolist()), "the first of equals"
+
+
+@torch.no_grad()
+def test_colours_that_come_twice_are_drawn_once() -> None:
+    model = network("masked")
+    palette = torch.tensor([[3, 3, 9, 9]])
+    said = model(palette, sequence(1)[1], *numbered(CAPTIONS[:1], TINY))[1]
+    assert said[..., [1, 3]].eq(-torch.inf).all() and said[..., [0, 2]].isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -191,7 +217,8 @@ def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:
         ({"dropout": 1.0}, "dropout must be in"),
         ({"vocabulary": "a b a"}, "a word twice"),
         ({"layers": 0}, "at least 1"),
-        ({"order": "ar", "group": 2}, "1 for ar"),
+        ({"order": "ar", "group": 2, "thumbnail": False}, "1 for ar"),
+        ({"order": "ar"}, "set thumbnail to false"),
         ({"group": 3}, "must be 1 or 2"),
     ],
 )

@@ -114,11 +114,11 @@ def test_both_scripts_make_a_pair_that_draws(data: Path, tokenizer: Path, tmp_pa
     run = replace(plain.run, steps=2, batch_size=2, save_every=2, log_every=1, threads=1, trackers=())
     for order, group, text in (("masked", 2, "words"), ("ar", 1, "words"), ("masked", 2, "minilm")):
         out = tmp_path / f"{order}-{text}"
-        own = replace(shape, order=order, group=group, text=text)
+        own = replace(shape, order=order, group=group, text=text, thumbnail=order == "masked")
         this.main(replace(plain, model=own, run=replace(run, out=str(out)), tokens=str(tmp_path)))
         pair = scene.loaded(str(tokenizer / "export"), str(out / "export"), "torch")
         ((indices, palette),) = scene.draw(pair, ["a castle"], (64, 64), None, Sampling(rounds=2))
-        assert indices.shape == (64, 64) and len(palette) == 8
+        assert indices.shape == (64, 64) and 4 < len(palette) == len(np.unique(palette, axis=0)) <= 8
         assert ("castle" in pair.transformer.config.words) == (text == "words")
         twin = scene.loaded(str(tokenizer / "export"), str(out / "export"), "mlx")
         ((again, other),) = scene.draw(twin, ["a castle"], (64, 64), None, Sampling(rounds=2))
@@ -254,7 +254,9 @@ def test_a_transformer_goes_on_with_new_captions(data: Path, tokenizer: Path, tm
         parts = tokenized(table, vqgan, 8, tmp_path / f"{folder.name}-tokens.safetensors")
         told = Told(table["caption"][:], *parts)
         batch = together([told[row] for row in range(len(table))], networks[0].config)
-        scores = [this.quick(this.Config(), one, batch, torch.device("cpu"))["validation"] for one in networks]
+        scores = [
+            this.quick(this.Config(model=one.config), one, batch, torch.device("cpu"))["validation"] for one in networks
+        ]
         assert scores[1] < scores[0], (folder, scores)
 
 
@@ -299,35 +301,45 @@ def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path
     vqgan = PixelVQGAN.from_pretrained(tokenizer / "export")
     table = opened((str(data),), "train").select(range(4))
     palette, tokens = tokenized(table, vqgan, 8, tmp_path / "tokens.safetensors")
-    assert palette.shape == (4, 8) and tokens.shape == (4, 24, 40) and palette.max() < COLOURS
+    assert palette.shape == (4, 8) and tokens.shape == (4, 2, 24, 40) and palette.max() < COLOURS
     assert (palette.diff(dim=1) >= 0).all()
     lab = torch.from_numpy(oklab(token_colours(palette.long()).numpy())).float()
-    made = vqgan.decode(tokens.long(), lab)
+    made = vqgan.decode(tokens[:, 1].long(), lab)
     assert made.shape == (4, 192, 320)
     for other in (table.select([1]), table.map(lambda row: {"image": row["image"].transpose(0)})):
         with pytest.raises(ValueError, match="of other pictures or of another tokenizer"):
             tokenized(other, vqgan, 8, tmp_path / "tokens.safetensors")
 
-    plain = this.Config(model=replace(this.Config().model, codebook_size=24, vocabulary="<nothing> <unknown> a"))
+    plain = this.Config(
+        model=replace(this.Config().model, codebook_size=24, colours=8, text="words", vocabulary="a b c")
+    )
     rows = Told(["a"] * 4, palette, torch.nn.functional.pad(tokens, (0, 0, 0, 1), value=-1))
     batch = together([rows[number] for number in range(4)] * 50, plain.model)
     torch.manual_seed(0)
     seen = this.told(plain, batch)
-    asked = seen["palette"] == COLOURS
-    first = asked.any(1)
-    assert 0.1 < first.float().mean() < 0.3 and (seen["tokens"][first] == 24).all()
+    asked, (small, codes) = seen["palette"] == COLOURS, seen["tokens"].unbind(1)
+    first, last = asked.any(1), (codes != 24).flatten(1).any(1)
+    second = ~first & ~last
+    assert 0.08 < first.float().mean() < 0.22 and 0.25 < second.float().mean() < 0.5
+    assert (small[first] == 8).all() and (codes[~last] == 24).all(), "what comes later is not known"
+    assert (small[last, :-1] == batch["tokens"][last, 0, :-1]).all(), "what comes before is"
     assert (seen["palette"][~asked] == batch["palette"][~asked]).all()
-    share = (seen["tokens"][~first] == 24).float().mean((1, 2))
-    assert share.std() > 0.2 and (seen["tokens"][:, -1] == 24).all(), "all shares, and never what is not there"
+    for part, value, chosen in ((small, 8, second), (codes, 24, last)):
+        share = (part[chosen] == value).float().mean((1, 2))
+        assert share.std() > 0.2 and (part[:, -1] == value).all(), "all shares, and never what is not there"
     assert 0.05 < 1 - seen["told"].any(1).float().mean() < 0.2
     # logits that know everything cost nothing, whatever the rest of them says
-    right = torch.nn.functional.one_hot(batch["tokens"].clamp(min=0).flatten(1), 24) * 50.0
+    right = [torch.nn.functional.one_hot(batch["tokens"][:, plane].clamp(min=0).flatten(1), most) * 50.0
+             for plane, most in enumerate((8, 24))]  # fmt: skip
     colours = torch.nn.functional.one_hot(batch["palette"], COLOURS) * 50.0
     smooth = replace(plain, smoothing=0.0)
-    parts = this.losses(smooth, (colours, right), seen, batch)
+    parts = this.losses(smooth, (colours, *right), seen, batch)
     assert all(float(value) == pytest.approx(0, abs=1e-4) for value in parts.values())
-    wrong = right.roll(1, 2)
-    assert float(this.losses(smooth, (colours, wrong), seen, batch)["picture"]) == pytest.approx(50, abs=1)
+    for number, name in enumerate(("colours", "thumbnail", "picture")):
+        wrong = [one.roll(1, 2) if place == number else one for place, one in enumerate((colours, *right))]
+        parts = this.losses(smooth, tuple(wrong), seen, batch)
+        assert float(parts.pop(name)) == pytest.approx(50, abs=1)
+        assert all(float(value) == pytest.approx(0, abs=1e-4) for value in parts.values())
 
 
 @pytest.mark.parametrize(
