@@ -28,7 +28,7 @@ from hubmodels.pixelscene.data import Batch, Told, held_back, opened, together, 
 from hubmodels.pixelscene.files import contact_sheet
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling, sample
-from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.text import encoded, vocabulary, width_of
 from hubmodels.pixelscene.transformer import PixelTransformer, Said, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
@@ -168,20 +168,20 @@ def told(config: Config, batch: Batch) -> dict[str, Tensor]:
     """
     palette, tokens, there = batch["palette"], batch["tokens"], batch["told"]
     there = there & (torch.rand(len(there), 1) >= config.wordless).to(there.device)
-    unknown = torch.tensor([config.model.colours, config.model.codebook_size][-tokens.shape[1] :])
+    of_palette, *of_planes = config.model.unknown
     nothing = tokens < 0
     if config.model.order == "masked":
         share = (torch.rand(len(tokens), 1) * torch.pi / 2).cos()
         stage = torch.rand(len(tokens), 1)  # 0 of palettes, 1 of thumbnails, 2 of tokens
-        of_thumbnail = config.thumbnail if config.model.thumbnail else 0.0
-        stage = (stage >= config.palette).int() + (stage >= config.palette + of_thumbnail).int()
-        of_palette = (torch.rand(palette.shape) < share) & (stage == 0)
+        thumbnails = config.thumbnail if config.model.thumbnail else 0.0
+        stage = (stage >= config.palette).int() + (stage >= config.palette + thumbnails).int()
+        some_colours = (torch.rand(palette.shape) < share) & (stage == 0)
         own = torch.arange(3 - tokens.shape[1], 3) - stage  # of each plane: 0 is asked for, above 0 comes after that
         some = torch.rand(tokens[:, 0].shape) < share[..., None]
         hidden = (own[..., None, None] > 0) | ((own[..., None, None] == 0) & some[:, None])
-        palette = palette.masked_fill(of_palette.to(palette.device), COLOURS)
+        palette = palette.masked_fill(some_colours.to(palette.device), of_palette)
         nothing = nothing | hidden.to(tokens.device)
-    shown = torch.where(nothing, unknown[:, None, None].to(tokens.device), tokens)
+    shown = torch.where(nothing, torch.tensor(of_planes, device=tokens.device)[:, None, None], tokens)
     return {"palette": palette, "tokens": shown, "words": batch["words"], "told": there}
 
 
@@ -190,10 +190,8 @@ def losses(config: Config, logits: Said, seen: dict[str, Tensor], batch: Batch) 
     palette, tokens = batch["palette"], batch["tokens"].flatten(2)
     targets = [palette, *tokens.unbind(1)]
     if config.model.order == "masked":
-        unknown = (COLOURS, config.model.colours, config.model.codebook_size)
-        unknown = (unknown[0], *unknown[-tokens.shape[1] :])
         shown = [seen["palette"], *seen["tokens"].flatten(2).unbind(1)]
-        hidden = [one == value for one, value in zip(shown, unknown, strict=True)]
+        hidden = [one == value for one, value in zip(shown, config.model.unknown, strict=True)]
         known = torch.ones(len(palette), dtype=torch.bool, device=palette.device)
         for number, (one, target) in enumerate(zip(hidden, targets, strict=True)):
             targets[number] = target.masked_fill(~one | ~known[:, None], -1)

@@ -228,9 +228,9 @@ def presets() -> dict[str, Config]:
 if __name__ == "__main__":
     first = ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="f8")
-    wanted = first.parse_known_args()[0].preset
+    preset = first.parse_known_args()[0].preset
     try:
         # what tyro says of a preset that there is not lists those that there are
-        main(resumed(tyro.cli(Config, default=presets().get(wanted, Config()), description=__doc__)))
+        main(resumed(tyro.cli(Config, default=presets().get(preset, Config()), description=__doc__)))
     except (OSError, ValueError) as error:  # no such data or weights, no network, a full disk
         sys.exit(f"pixelscene_vqgan: {' '.join(str(error).split())}")

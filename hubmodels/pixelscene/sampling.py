@@ -16,7 +16,7 @@ import torch
 from numpy import ndarray as Array
 from torch import Tensor
 
-from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.transformer import Cache, Said
 
 Progress = Callable[[Sequence], Iterable]
@@ -119,7 +119,8 @@ def in_rounds(
     if ((palette < 0).any(1) != missing).any() or missing.any() != missing.all():
         raise ValueError("of a palette, all colours must be known or none, and so for all pictures of a batch")
     flat, each = tokens.flatten(2), (THUMBNAIL_ROUNDS, how.rounds)[-tokens.shape[1] :]
-    unknown = torch.tensor([model.config.colours, model.config.codebook_size][-tokens.shape[1] :])[:, None]
+    of_palette, *of_planes = model.config.unknown
+    unknown = torch.tensor(of_planes, device=tokens.device)[:, None]
     colours = _parts(van_der_corput(palette.shape[1]), PALETTE_ROUNDS) if missing.any() else []
     rounds = [(0, part) for part in colours]
     for plane, count in enumerate(each):
@@ -128,7 +129,7 @@ def in_rounds(
     for stage, part in progress(rounds):
         if stage and missing.any():  # all colours are drawn: from dark to light, as they were in training
             palette, missing = palette.sort(1).values, torch.zeros_like(missing)
-        known_palette = torch.where(palette < 0, COLOURS, palette)
+        known_palette = torch.where(palette < 0, of_palette, palette)
         known = torch.where(flat < 0, unknown, flat).view(tokens.shape)
         said = model.say(*_twice(known_palette, known, how), context, told)[stage]
         logits = guided(said[:, part], how.guidance)

@@ -124,9 +124,14 @@ class PixelTransformerConfig:
             raise ValueError("the vocabulary has a word twice")
 
     @property
+    def unknown(self) -> tuple[int, ...]:
+        """What stands for a token that is not known: of the palette, of the thumbnail if there is one, of the tokens."""
+        return (COLOURS, self.colours, self.codebook_size) if self.thumbnail else (COLOURS, self.codebook_size)
+
+    @property
     def planes(self) -> int:
         """Of what is said of a picture: of a thumbnail, if there is one, and of tokens."""
-        return 2 if self.thumbnail else 1
+        return len(self.unknown) - 1
 
     @property
     def words(self) -> list[str]:

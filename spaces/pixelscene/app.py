@@ -357,6 +357,9 @@ def page(pair: Pair) -> None:
     def on_open(gallery: Gallery, file: str, zoom: int) -> tuple:
         return more(gallery, [opened(file, pair)], zoom)
 
+    def on_zoom(gallery: Gallery, index: int, zoom: int | None) -> str | dict:
+        return large(only(gallery, index), int(zoom)) if zoom else gr.skip()  # its number is emptied while it is typed
+
     def on_choose(gallery: Gallery, zoom: int, event: gr.EventData) -> tuple:
         only(gallery, 0)
         number = str((event._data or {}).get("index", ""))
@@ -456,7 +459,7 @@ def page(pair: Pair) -> None:
     )
     examples.click(clicked, caption, caption, **quiet)
     pictures.click(on_choose, [gallery, zoom], view, **quiet)
-    zoom.release(lambda g, i, z: large(only(g, i), int(z)), [gallery, index, zoom], chosen, **quiet)
+    zoom.input(on_zoom, [gallery, index, zoom], chosen, **quiet, trigger_mode="always_last")
     repaint.click(on_repaint, [gallery, index, there, canvas, *how], view, **busy)
     outpaint.click(on_outpaint, [gallery, index, beyond, side, pixels, *how], view, **busy)
     vary.click(on_vary, [gallery, index, count, strength, *how], view, **busy)
