@@ -125,7 +125,7 @@ class PixelTransformerConfig:
 
     @property
     def unknown(self) -> tuple[int, ...]:
-        """What stands for a token that is not known: of the palette, of the thumbnail if there is one, of the tokens."""
+        """What stands for a token that is not known: of the palette, of a thumbnail if there is one, of the tokens."""
         return (COLOURS, self.colours, self.codebook_size) if self.thumbnail else (COLOURS, self.codebook_size)
 
     @property
