@@ -10,6 +10,8 @@ SAME = 1e-5
 """Numbers of one colour may differ so much in OKLab, by rounding; those of different ones of 8 bits differ more."""
 COLOURS = 1824
 """Palette tokens: numbers of `palettes.shades`."""
+WAVES = 5
+"""By which a place is told where in the picture it is: half a wave over all of it, one, two, four and eight."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ palette that is nearest to the mean of its pixels.
 `masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
 part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` says token after token, row by row.
 
-Positions of the picture are rotary in two dimensions, so that any height and width will do. A palette token is one of
-the `shades`, which are numbered from dark to light, as palettes are sorted.
+Positions of the picture are rotary in two dimensions, so that any height and width will do. Where in the picture a place
+is, is said too: while nothing is known all places look alike, and what is rotary tells them only how far they are apart.
+A palette token is one of the `shades`, which are numbered from dark to light, as palettes are sorted.
 
 B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N places.
 """
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
 from hubmodels.pixelscene.palettes import oklab, shades
-from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
 FIRST = 0.5
 """Size of what is first said of a token; with little, it drowns in what the blocks add."""
@@ -55,6 +56,7 @@ class PixelTransformer(
         self.token = nn.Embedding(config.codebook_size + 1, each)
         """The last of both stands for what is not known, and of colours for the beginning."""
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
+        self.enter_place = nn.Linear(4 * WAVES, width, bias=False)
         if config.thumbnail:
             self.shade = nn.Embedding(COLOURS + 1, each)
             self.enter_shade, self.part_shade = nn.Linear(width, width), nn.Linear(width, width)
@@ -132,7 +134,8 @@ class PixelTransformer(
         elif place <= colours:
             x = (self.colour(last) + self.slot[place - 1])[:, None]
         else:
-            x = self.enter_token(self.token(last))[:, None]
+            where = whereabouts(*size, self.enter_place.weight)[place - 1 - colours]
+            x = (self.enter_token(self.token(last)) + self.enter_place(where))[:, None]
         turns = shifted(rotations(*size, self.config, x))[:, place : place + 1]
         grown = []
         for number, block in enumerate(self.blocks):
@@ -144,6 +147,7 @@ class PixelTransformer(
     def _entered(self, palette: Tensor, tokens: Tensor) -> Tensor:
         """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
         x = self.enter_token(self._squares(self.token, tokens[:, -1]))
+        x = x + self.enter_place(whereabouts(*places(*tokens.shape[2:], self.config), x))
         if not self.config.thumbnail:
             return x
         shades = F.pad(palette, (0, 1), value=COLOURS).gather(1, tokens[:, 0].flatten(1)).view_as(tokens[:, 0])
@@ -241,6 +245,19 @@ class Attention(nn.Module):
 def places(height: int, width: int, config: PixelTransformerConfig) -> tuple[int, int]:
     """Rows and columns of the sequence for h and w of the tokens."""
     return -(-height // config.group), -(-width // config.group)
+
+
+def whereabouts(height: int, width: int, like: Tensor) -> Tensor:
+    """(h w, 4 WAVES) cosines and sines of where each place is, from the top left of a picture to its bottom right.
+
+    Args:
+        height: rows of places.
+        width: columns of places.
+    """
+    waves = torch.pi * 2 ** torch.arange(WAVES, device=like.device)
+    down, across = ((torch.arange(side, device=like.device)[:, None] + 0.5) / side * waves for side in (height, width))
+    angles = torch.cat([down[:, None].expand(-1, width, -1), across.expand(height, -1, -1)], -1).flatten(0, 1)
+    return torch.cat([angles.cos(), angles.sin()], -1).to(like.dtype)
 
 
 def rotations(height: int, width: int, config: PixelTransformerConfig, like: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ import hubmodels.pixelscene.openblas  # noqa: F401
 
 # isort: split
 
+import math
+
 import mlx.core as mx
 import mlx.nn as nn
 
-from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig
+from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
 Seen = tuple[mx.array, mx.array]
 """Keys and values (B, heads, n, D / heads) of a layer."""
@@ -29,6 +31,7 @@ class PixelTransformer(nn.Module):
         each = width // config.group**2
         self.token = nn.Embedding(config.codebook_size + 1, each)
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
+        self.enter_place = nn.Linear(4 * WAVES, width, bias=False)
         if config.thumbnail:
             self.shade = nn.Embedding(COLOURS + 1, each)
             self.enter_shade, self.part_shade = nn.Linear(width, width), nn.Linear(width, width)
@@ -86,7 +89,8 @@ class PixelTransformer(nn.Module):
         elif place <= colours:
             x = (self.colour(last) + self.slot[place - 1])[:, None]
         else:
-            x = self.enter_token(self.token(last))[:, None]
+            where = whereabouts(*size)[place - 1 - colours]
+            x = (self.enter_token(self.token(last)) + self.enter_place(where))[:, None]
         turns = shifted(rotations(*size, self.config))[:, place : place + 1]
         grown = []
         for number, block in enumerate(self.blocks):
@@ -98,6 +102,7 @@ class PixelTransformer(nn.Module):
     def _entered(self, palette: mx.array, tokens: mx.array) -> mx.array:
         """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
         x = self.enter_token(self._squares(self.token, tokens[:, -1]))
+        x = x + self.enter_place(whereabouts(*places(*tokens.shape[2:], self.config)))
         if not self.config.thumbnail:
             return x
         known = mx.pad(palette, [(0, 0), (0, 1)], constant_values=COLOURS)
@@ -187,6 +192,16 @@ class Attention(nn.Module):
 def places(height: int, width: int, config: PixelTransformerConfig) -> tuple[int, int]:
     """Rows and columns of the sequence for h and w of the tokens."""
     return -(-height // config.group), -(-width // config.group)
+
+
+def whereabouts(height: int, width: int) -> mx.array:
+    """(h w, 4 WAVES) cosines and sines."""
+    waves = math.pi * 2 ** mx.arange(WAVES)
+    down, across = ((mx.arange(side)[:, None] + 0.5) / side * waves for side in (height, width))
+    rows = mx.broadcast_to(down[:, None], (height, width, WAVES))
+    columns = mx.broadcast_to(across[None], (height, width, WAVES))
+    angles = mx.concatenate([rows, columns], -1).reshape(height * width, 2 * WAVES)
+    return mx.concatenate([mx.cos(angles), mx.sin(angles)], -1)
 
 
 def rotations(height: int, width: int, config: PixelTransformerConfig) -> mx.array:
