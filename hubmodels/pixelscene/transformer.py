@@ -10,9 +10,9 @@ palette that is nearest to the mean of its pixels.
 `masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
 part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` says token after token, row by row.
 
-Positions of the picture are rotary in two dimensions, so that any height and width will do. Where in the picture a place
-is, is said too: while nothing is known all places look alike, and what is rotary tells them only how far they are apart.
-A palette token is one of the `shades`, which are numbered from dark to light, as palettes are sorted.
+Positions of the picture are rotary in two dimensions, so that any height and width will do. Where in the picture a
+place is, is said too: while nothing is known all places look alike, and rotations tell only how far they are apart. A
+palette token is one of the `shades`, which are numbered from dark to light, as palettes are sorted.
 
 B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N places.
 """
