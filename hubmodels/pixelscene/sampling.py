@@ -170,7 +170,8 @@ def guided(logits: Tensor, guidance: float) -> Tensor:
     if guidance == 1:
         return logits
     with_words, without = logits.chunk(2)
-    return without + guidance * (with_words - without)
+    beyond = without + guidance * (with_words - without)
+    return beyond.masked_fill(without.isneginf(), -torch.inf)  # what cannot be is the same with words and without
 
 
 def generators(seed: int, count: int) -> list[np.random.Generator]:

@@ -68,6 +68,18 @@ def test_guidance_goes_beyond() -> None:
     assert torch.equal(guided(both, 1.0), both)
 
 
+def test_guidance_leaves_out_what_cannot_be() -> None:
+    """A palette of few colours has some twice, whose second ones no thumbnail may have; with guidance neither."""
+    both = torch.tensor([[-torch.inf, 0.5], [-torch.inf, 0.5]])
+    assert guided(both, 3.0).tolist() == [[-torch.inf, 0.5]]
+    words, told = numbered(CAPTIONS[:1], TINY)
+    palette = torch.arange(TINY.colours)[None] // 2 * 300
+    tokens = torch.full((1, TINY.planes, *SIZE), -1)
+    _, drawn = sample(network("masked"), words, told, palette, tokens, Sampling(guidance=2.0, rounds=2))
+    found = set(drawn[0, 0].flatten().tolist())
+    assert len(found) > 1 and all(index % 2 == 0 for index in found)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (12, 20), (25, 40)])
 def test_halton_meets_every_place_once_and_is_spread_out(size: tuple[int, int]) -> None:
     order = halton(*size)
