@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,7 +12,6 @@ from served import ROOT, chromium, served
 
 from hubmodels.images import from_pil, to_uint8
 from hubmodels.scenes import agrees, parse, read
-from tests.pixelscene.test_scene import models
 
 pytestmark = pytest.mark.browser
 
@@ -32,10 +30,7 @@ def url(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert (ROOT / "weights/distill/model.safetensors").is_file(), (
         "weights/distill ships with the repository: restore it"
     )
-    folder = tmp_path_factory.mktemp("space")
-    for name, model in zip(("VQGAN", "PRIOR"), models(), strict=True):  # pixelscene is not released yet
-        model.save_pretrained(folder / name)
-    with served("gallery", folder, {name: str(folder / name) for name in ("VQGAN", "PRIOR")}) as address:
+    with served("gallery", tmp_path_factory.mktemp("space"), {}) as address:
         yield address
 
 
@@ -98,17 +93,6 @@ def test_one_thing_changes_and_the_rest_stays(page: Page) -> None:
     after = picture(page, 1, "#changed img")
     assert agrees(read(after[None])[0], parse(page.locator("#changed .placed").inner_text())).exact
     page.screenshot(path=ROOT / "test-artifacts" / "distill_edit.png", full_page=True)
-
-
-def test_a_background_is_drawn_on_its_own_tab(page: Page) -> None:
-    page.get_by_role("tab", name="pixelscene").click()
-    page.locator("#scene-caption textarea").fill("a castle on a hill at night, with the moon and trees")
-    page.locator("#scene-draw").click()
-    expect(page.locator("#scene-thumbs img")).to_have_count(2, timeout=90_000)
-    source = page.locator("#scene-large img").get_attribute("src") or ""
-    drawn = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
-    assert drawn.size == (320, 200) and len(np.unique(np.asarray(drawn))) > 4
-    page.screenshot(path=ROOT / "test-artifacts" / "pixelscene_gallery.png", full_page=True)
 
 
 def test_the_page_fits_a_phone(page: Page) -> None:
