@@ -147,7 +147,8 @@ class PixelTransformer(
     def _entered(self, palette: Tensor, tokens: Tensor) -> Tensor:
         """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
         x = self.enter_token(self._squares(self.token, tokens[:, -1]))
-        x = x + self.enter_place(whereabouts(*places(*tokens.shape[2:], self.config), x))
+        rows, columns = places(tokens.shape[2], tokens.shape[3], self.config)
+        x = x + self.enter_place(whereabouts(rows, columns, x))
         if not self.config.thumbnail:
             return x
         shades = F.pad(palette, (0, 1), value=COLOURS).gather(1, tokens[:, 0].flatten(1)).view_as(tokens[:, 0])

@@ -102,7 +102,8 @@ class PixelTransformer(nn.Module):
     def _entered(self, palette: mx.array, tokens: mx.array) -> mx.array:
         """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
         x = self.enter_token(self._squares(self.token, tokens[:, -1]))
-        x = x + self.enter_place(whereabouts(*places(*tokens.shape[2:], self.config)))
+        rows, columns = places(tokens.shape[2], tokens.shape[3], self.config)
+        x = x + self.enter_place(whereabouts(rows, columns))
         if not self.config.thumbnail:
             return x
         known = mx.pad(palette, [(0, 0), (0, 1)], constant_values=COLOURS)
