@@ -1,5 +1,6 @@
 """The transformer: what it may look at, where it knows things to be, and words that are the same in every process."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from hubmodels.pixelscene.transformer import (
     rotations,
     thumbnail,
     token_colours,
+    whereabouts,
 )
 
 CAPTIONS = ["A castle on a hill at night", "A forest at night, in the rain"]
@@ -136,6 +138,17 @@ def test_rotary_products_depend_on_the_distance_alone() -> None:
     assert abs(product((0, 1), (2, 4)) - product((0, 1), (4, 2))) > 1e-4, "rows are not columns"
     assert not rotations(2, 2, TINY, torch.zeros(1))[1, : TINY.colours].any(), "colours do not turn"
     assert float(rotated(query, turns[:, 5, 6][:, None]).norm()) == pytest.approx(float(query.norm()), rel=1e-6)
+
+
+def test_a_place_is_told_where_it_is_whatever_the_size() -> None:
+    small, large = whereabouts(5, 8, torch.zeros(1)).double(), whereabouts(15, 24, torch.zeros(1)).double()
+    assert len(small.unique(dim=0)) == 40, "all places differ"
+    middles = large.view(15, 24, -1)[1::3, 1::3].flatten(0, 1)
+    assert torch.allclose(small, middles, atol=1e-5), "of a picture three times as large, those in the same part of it"
+    down, across = (2 + 0.5) / 5, (3 + 0.5) / 8
+    waves = [math.pi * 2**n * at for at in (down, across) for n in range(5)]
+    wanted = torch.tensor([math.cos(one) for one in waves] + [math.sin(one) for one in waves], dtype=torch.float64)
+    assert torch.allclose(small[2 * 8 + 3], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
