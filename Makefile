@@ -24,7 +24,7 @@ demo: setup
 	HOST=$(HOST) PORT=$(PORT) .venv/bin/python spaces/gallery/app.py
 
 test: setup
-	.venv/bin/python -m pytest -q -m "not gpu"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile -m "not gpu"
 
 setup: .venv/.done
 

@@ -8,7 +8,7 @@ Unknown tokens are -1.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +21,6 @@ from hubmodels.pixelscene.transformer import Cache, Said
 
 Progress = Callable[[Sequence], Iterable]
 """Rounds to the same rounds: tqdm, for instance."""
-PALETTE_ROUNDS, THUMBNAIL_ROUNDS = 5, 8
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Sampling:
     guidance: float = 2.0
     """How far logits go beyond those without words; 1 is not at all (Ho & Salimans 2022, arXiv 2207.12598)."""
     rounds: int = 12
-    """Of `masked`."""
+    """Of `masked`, for the tokens."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +50,26 @@ class Sampling:
 
 
 PLAIN = Sampling()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How `masked` draws a palette, a thumbnail or tokens; chosen by what a judge sees in validation pictures."""
+
+    rounds: int | None
+    """None is as many as are asked for."""
+    cooled: float
+    """By what the temperature is multiplied."""
+    guided: float
+    """Share of what guidance is beyond 1."""
+
+    def of(self, how: Sampling) -> Sampling:
+        return replace(how, temperature=self.cooled * how.temperature, guidance=1 + self.guided * (how.guidance - 1))
+
+
+PALETTE, THUMBNAIL, TOKENS = Stage(5, 1.0, 0.5), Stage(10, 0.75, 1.0), Stage(None, 1.0, 0.0)
+ALONE = Stage(None, 1.0, 1.0)
+"""Tokens without a thumbnail, which else has all that words say of them."""
 
 
 def silent(rounds: Sequence) -> Iterable:
@@ -118,23 +137,23 @@ def in_rounds(
     missing = (palette < 0).all(1)
     if ((palette < 0).any(1) != missing).any() or missing.any() != missing.all():
         raise ValueError("of a palette, all colours must be known or none, and so for all pictures of a batch")
-    flat, each = tokens.flatten(2), (THUMBNAIL_ROUNDS, how.rounds)[-tokens.shape[1] :]
+    flat, stages = tokens.flatten(2), (PALETTE, THUMBNAIL, TOKENS) if tokens.shape[1] == 2 else (PALETTE, ALONE)
     of_palette, *of_planes = model.config.unknown
     unknown = torch.tensor(of_planes, device=tokens.device)[:, None]
-    colours = _parts(van_der_corput(palette.shape[1]), PALETTE_ROUNDS) if missing.any() else []
-    rounds = [(0, part) for part in colours]
-    for plane, count in enumerate(each):
-        order = [place for place in halton(*tokens.shape[2:]) if (flat[:, plane, place] < 0).any()]
-        rounds += [(1 + plane, part) for part in _parts(order, count)]
-    for stage, part in progress(rounds):
-        if stage and missing.any():  # all colours are drawn: from dark to light, as they were in training
+    places = [van_der_corput(palette.shape[1]) if missing.any() else []]
+    for plane in range(tokens.shape[1]):
+        places.append([place for place in halton(*tokens.shape[2:]) if (flat[:, plane, place] < 0).any()])
+    parts = [_parts(own, stage.rounds or how.rounds) for own, stage in zip(places, stages, strict=True)]
+    for number, part in progress([(number, part) for number, own in enumerate(parts) for part in own]):
+        if number and missing.any():  # all colours are drawn: from dark to light, as they were in training
             palette, missing = palette.sort(1).values, torch.zeros_like(missing)
+        own = stages[number].of(how)
         known_palette = torch.where(palette < 0, of_palette, palette)
         known = torch.where(flat < 0, unknown, flat).view(tokens.shape)
-        said = model.say(*_twice(known_palette, known, how), context, told)[stage]
-        logits = guided(said[:, part], how.guidance)
-        drawn = pick(logits, how, rngs)
-        target = flat[:, stage - 1] if stage else palette
+        count = len(tokens) * (1 if own.guidance == 1 else 2)
+        said = model.say(_repeated(known_palette, own), _repeated(known, own), context[:count], told[:count])[number]
+        drawn = pick(guided(said[:, part], own.guidance), own, rngs)
+        target = flat[:, number - 1] if number else palette
         target[:, part] = torch.where(target[:, part] < 0, drawn, target[:, part])
     if missing.any():
         palette = palette.sort(1).values
@@ -243,10 +262,6 @@ def _parts(places: list[int], rounds: int) -> list[list[int]]:
         parts.append(places[start:end])
         start = end
     return parts
-
-
-def _twice(palette: Tensor, tokens: Tensor, how: Sampling) -> tuple[Tensor, Tensor]:
-    return _repeated(palette, how), _repeated(tokens, how)
 
 
 def _repeated(known: Tensor, how: Sampling) -> Tensor:

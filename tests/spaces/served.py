@@ -45,7 +45,8 @@ def served(name: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(20)
-    assert "Traceback" not in log.read_text()
+    said = log.read_text()
+    assert "Traceback" not in said, said
 
 
 @contextmanager
