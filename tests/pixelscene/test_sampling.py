@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from test_transformer import CAPTIONS, SIZE, TINY, network
+from tiny import awake
 
+from hubmodels.pixelscene import sampling
 from hubmodels.pixelscene.files import mask
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import (
+    ALONE,
     Sampling,
     _parts,
     extended,
@@ -27,7 +31,7 @@ from hubmodels.pixelscene.sampling import (
     van_der_corput,
 )
 from hubmodels.pixelscene.text import numbered
-from hubmodels.pixelscene.transformer import COLOURS, token_colours
+from hubmodels.pixelscene.transformer import COLOURS, PixelTransformer, Said, token_colours
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
@@ -156,6 +160,32 @@ def test_what_is_known_stays(order: str) -> None:
     assert torch.equal(made[tokens >= 0], tokens[tokens >= 0]) and made.min() >= 0
     whole = torch.where(tokens < 0, 3, tokens)
     assert torch.equal(asked(order, Sampling(), whole, palette)[1], whole), "nothing is missing"
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_each_stage_is_drawn_in_its_own_way(planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So often, so cool and so far beyond what no words say; what is not guided is computed with words alone."""
+    torch.manual_seed(0)
+    model = awake(PixelTransformer(replace(TINY, thumbnail=planes == 2))).eval()
+    stages = [sampling.PALETTE, sampling.THUMBNAIL, sampling.TOKENS] if planes == 2 else [sampling.PALETTE, ALONE]
+    batches, temperatures, say = [], [], model.say
+
+    def spied_say(palette: torch.Tensor, *rest: torch.Tensor) -> Said:
+        batches.append(len(palette))
+        return say(palette, *rest)
+
+    def spied_pick(logits: torch.Tensor, how: Sampling, rngs: list) -> torch.Tensor:
+        temperatures.append(how.temperature)
+        return pick(logits, how, rngs)
+
+    monkeypatch.setattr(model, "say", spied_say)
+    monkeypatch.setattr(sampling, "pick", spied_pick)
+    how = Sampling(0.8, guidance=3.0, rounds=7)
+    sample(model, *numbered(CAPTIONS, TINY), torch.full((2, 4), -1), torch.full((2, planes, *SIZE), -1), how)
+    rounds = [min(4, sampling.PALETTE.rounds or 7), *(min(15, stage.rounds or 7) for stage in stages[1:])]
+    expected = [stage for stage, count in zip(stages, rounds, strict=True) for _ in range(count)]
+    assert batches == [2 if stage.guided == 0 else 4 for stage in expected]
+    assert temperatures == [pytest.approx(0.8 * stage.cooled) for stage in expected]
 
 
 def test_half_a_palette_is_refused() -> None:
