@@ -17,6 +17,8 @@ from statistics import mean, stdev
 
 import tyro
 
+from hubmodels.training.checkpoint import steps_in
+
 SCRIPT = Path(__file__).parents[1] / "train_scripts/pixelscene_vqgan.py"
 VARIANTS = {
     "pointer, FSQ, stride 8": (),
@@ -90,7 +92,7 @@ def trained(config: Config, name: str, seed: int) -> dict[str, float]:
     """Scores of a run, which is done unless it is there."""
     out = folder(config, name, seed)
     if not (out / "export").is_dir():
-        begun = any((out / "checkpoints").glob("step_*"))
+        begun = bool(steps_in(out / "checkpoints"))
         new = (*options(config, name, seed), "--run.out", str(out))
         command = [sys.executable, str(SCRIPT), *(("--resume", str(out)) if begun else new)]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -55,5 +55,7 @@ def test_drawing_is_timed_beside_its_peers(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
     config = ablations.Config(data=(str(tmp_path / "none"),), out=tmp_path)
+    killed = ablations.folder(config, "VQ instead of FSQ", 0) / "checkpoints/step_00000250.tmp"
+    killed.mkdir(parents=True)  # a checkpoint that was not finished: there is nothing to go on from
     with pytest.raises(OSError, match="VQ instead of FSQ: pixelscene_vqgan: .*none has no pictures to read"):
         ablations.trained(config, "VQ instead of FSQ", 0)
