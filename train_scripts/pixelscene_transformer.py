@@ -164,17 +164,19 @@ def told(config: Config, batch: Batch) -> dict[str, Tensor]:
     """What the network is shown of a batch: of `masked` not what it is asked for, nor what comes after that.
 
     A row is asked for some of its palette, its thumbnail or its tokens. How much is as by Chang et al. 2022
-    (arXiv 2202.04200), section 3.3: the cosine of what is even.
+    (arXiv 2202.04200), section 3.3: the cosine of what is even. Of a thumbnail more, for it is with the first few of
+    its places that a picture succeeds or fails.
     """
     palette, tokens, there = batch["palette"], batch["tokens"], batch["told"]
     there = there & (torch.rand(len(there), 1) >= config.wordless).to(there.device)
     of_palette, *of_planes = config.model.unknown
     nothing = tokens < 0
     if config.model.order == "masked":
-        share = (torch.rand(len(tokens), 1) * torch.pi / 2).cos()
+        even = torch.rand(len(tokens), 1)
         stage = torch.rand(len(tokens), 1)  # 0 of palettes, 1 of thumbnails, 2 of tokens
         thumbnails = config.thumbnail if config.model.thumbnail else 0.0
         stage = (stage >= config.palette).int() + (stage >= config.palette + thumbnails).int()
+        share = torch.where(stage == 1, 1 - even**3, (even * torch.pi / 2).cos())
         some_colours = (torch.rand(palette.shape) < share) & (stage == 0)
         own = torch.arange(3 - tokens.shape[1], 3) - stage  # of each plane: 0 is asked for, above 0 comes after that
         some = torch.rand(tokens[:, 0].shape) < share[..., None]

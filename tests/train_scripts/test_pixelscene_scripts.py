@@ -324,9 +324,10 @@ def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path
     assert (small[first] == 8).all() and (codes[~last] == 24).all(), "what comes later is not known"
     assert (small[last, :-1] == batch["tokens"][last, 0, :-1]).all(), "what comes before is"
     assert (seen["palette"][~asked] == batch["palette"][~asked]).all()
-    for part, value, chosen in ((small, 8, second), (codes, 24, last)):
-        share = (part[chosen] == value).float().mean((1, 2))
+    for part, value, chosen, mean in ((small, 8, second, 3 / 4), (codes, 24, last, 2 / torch.pi)):
+        share = (part[chosen, :-1] == value).float().mean((1, 2))
         assert share.std() > 0.2 and (part[:, -1] == value).all(), "all shares, and never what is not there"
+        assert float(share.mean()) == pytest.approx(mean, abs=0.07)
     assert 0.05 < 1 - seen["told"].any(1).float().mean() < 0.2
     # logits that know everything cost nothing, whatever the rest of them says
     right = [torch.nn.functional.one_hot(batch["tokens"][:, plane].clamp(min=0).flatten(1), most) * 50.0
