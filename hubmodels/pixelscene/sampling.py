@@ -54,7 +54,8 @@ PLAIN = Sampling()
 
 @dataclass(frozen=True)
 class Stage:
-    """How `masked` draws a palette, a thumbnail or tokens; chosen by what a judge sees in validation pictures."""
+    """How `masked` draws a palette, a thumbnail or tokens. Tokens go without guidance: once their thumbnail is known,
+    words change their chances by a hundredth (LOG.md)."""
 
     rounds: int | None
     """None is as many as are asked for."""
