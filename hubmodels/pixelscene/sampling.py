@@ -55,7 +55,7 @@ PLAIN = Sampling()
 @dataclass(frozen=True)
 class Stage:
     """How `masked` draws a palette, a thumbnail or tokens. Tokens go without guidance: once their thumbnail is known,
-    words change their chances by a hundredth (LOG.md)."""
+    words change their loss by 0.02 nats (LOG.md)."""
 
     rounds: int | None
     """None is as many as are asked for."""
