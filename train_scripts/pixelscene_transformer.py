@@ -2,7 +2,7 @@
 
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --data data/vga --run.out runs/prior
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --model.order ar --model.group 1 \\
-        --model.no-thumbnail
+        --model.thumbnails 0
     accelerate launch train_scripts/pixelscene_transformer.py --resume runs/prior    # goes on, bit for bit on CPU
     accelerate launch train_scripts/pixelscene_transformer.py --vqgan runs/vqgan --start runs/prior/export \\
         --data data/mine --run.steps 500 --run.out runs/mine
@@ -10,6 +10,7 @@
 The last one adapts a trained network to new pictures. LOG.md has the runs.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling, sample
 from hubmodels.pixelscene.shape import PixelTransformerConfig
 from hubmodels.pixelscene.text import encoded, vocabulary, width_of
-from hubmodels.pixelscene.transformer import PixelTransformer, Said, token_colours
+from hubmodels.pixelscene.transformer import Asked, PixelTransformer, Said, finer, stages_of, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
@@ -59,10 +60,9 @@ class Config:
     weight_decay: float = 0.05
     wordless: float = 0.1
     """Share of captions that are left out, for guidance."""
-    palette: float = 0.15
-    """Of masked: share of rows whose palette is asked for, with nothing of the picture known."""
-    thumbnail: float = 0.35
-    """Likewise whose thumbnail is asked for, with the palette known; all others are asked for tokens."""
+    fine: float = 0.25
+    """Of masked: share of the rows of a batch that are asked for the largest thumbnail and for tokens, which cost three
+    times what the rest does; the first stages are asked for of all."""
     smoothing: float = 0.1
     """Of the targets: what is given to all other tokens."""
     evaluate_every: int = 500
@@ -78,10 +78,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.backend == "mlx" and self.run.processes > 1:
             raise ValueError("mlx trains in one process: leave out --run.processes")
-        shares = self.warmup, self.wordless, self.palette, self.thumbnail, self.smoothing, self.palette + self.thumbnail
-        if not all(0 <= share < 1 for share in shares):
-            names = "warmup, wordless, smoothing, palette and thumbnail, and the two together"
-            raise ValueError(f"{names}, must be at least 0 and below 1")
+        if not all(0 <= share < 1 for share in (self.warmup, self.wordless, self.smoothing)) or not 0 < self.fine <= 1:
+            raise ValueError("warmup, wordless and smoothing must be at least 0 and below 1, and fine in (0, 1]")
         if self.evaluate_on < 1:
             raise ValueError(f"evaluate_on must be at least 1, got {self.evaluate_on}")
 
@@ -108,7 +106,7 @@ def main(config: Config) -> None:
     batches = DataLoader(
         rows["train"], config.run.batch_size, shuffle=True, num_workers=config.workers, collate_fn=collate
     )
-    asked = collate([rows["validation"][row] for row in range(len(unseen))])
+    kept = collate([rows["validation"][row] for row in range(len(unseen))])
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.cosine(optimizer, config.run.steps, int(config.warmup * config.run.steps), 0.01)
     model, optimizer, _, batches = run.prepare(bare.train(), optimizer, schedule, batches)
@@ -116,14 +114,14 @@ def main(config: Config) -> None:
 
     for batch in run.batches(batches):
         with run.accumulate(model):
-            seen = told(config, batch)
-            terms = losses(config, forward(**seen), seen, batch)
+            asked, targets, there = told(config, batch)
+            terms = losses(config, forward(asked, batch["words"], there), targets)
             run.descend(terms, optimizer)
         run.log(**terms)
         if run.every(config.evaluate_every):
             with run.averaged(model) as network:
-                scores = quick(config, network, asked, run.device)
-                run.log_images("samples", sheet(network, tokenizer, unseen["caption"][:8], asked))
+                scores = quick(config, network, kept, run.device)
+                run.log_images("samples", sheet(network, tokenizer, unseen["caption"][:8], kept))
             run.log(**scores)
             run.score(-scores["validation"])
     run.export(model)
@@ -160,49 +158,54 @@ def shape(
     return replace(config.model, vocabulary=words, text_width=width_of(config.model), meaning=meaning, **sizes)
 
 
-def told(config: Config, batch: Batch) -> dict[str, Tensor]:
-    """What the network is shown of a batch: of `masked` not what it is asked for, nor what comes after that.
+def told(config: Config, batch: Batch) -> tuple[list[Asked], list[Tensor], Tensor]:
+    """What the network is shown of each stage, what it should say of it (-1 where nothing), and which words it is told.
 
-    A row is asked for some of its palette, its thumbnail or its tokens. How much is as by Chang et al. 2022
-    (arXiv 2202.04200), section 3.3: the cosine of what is even. Of a thumbnail more, for it is with the first few of
-    its places that a picture succeeds or fails.
+    `ar` says all at once. Of `masked` some of each stage is hidden, and all that comes before it is shown: of palettes
+    and tokens as much as Chang et al. 2022 hide (arXiv 2202.04200, section 3.3), the cosine of what is even; of
+    thumbnails more, for it is with the first few of their cells that a picture succeeds or fails.
     """
     palette, tokens, there = batch["palette"], batch["tokens"], batch["told"]
     there = there & (torch.rand(len(there), 1) >= config.wordless).to(there.device)
-    of_palette, *of_planes = config.model.unknown
-    nothing = tokens < 0
-    if config.model.order == "masked":
-        even = torch.rand(len(tokens), 1)
-        stage = torch.rand(len(tokens), 1)  # 0 of palettes, 1 of thumbnails, 2 of tokens
-        thumbnails = config.thumbnail if config.model.thumbnail else 0.0
-        stage = (stage >= config.palette).int() + (stage >= config.palette + thumbnails).int()
-        share = torch.where(stage == 1, 1 - even**3, (even * torch.pi / 2).cos())
-        some_colours = (torch.rand(palette.shape) < share) & (stage == 0)
-        own = torch.arange(3 - tokens.shape[1], 3) - stage  # of each plane: 0 is asked for, above 0 comes after that
-        some = torch.rand(tokens[:, 0].shape) < share[..., None]
-        hidden = (own[..., None, None] > 0) | ((own[..., None, None] == 0) & some[:, None])
-        palette = palette.masked_fill(some_colours.to(palette.device), of_palette)
-        nothing = nothing | hidden.to(tokens.device)
-    shown = torch.where(nothing, torch.tensor(of_planes, device=tokens.device)[:, None, None], tokens)
-    return {"palette": palette, "tokens": shown, "words": batch["words"], "told": there}
+    unknown, thumbnails = config.model.unknown, config.model.thumbnails
+    if config.model.order == "ar":
+        shown = torch.where(tokens[:, 0] < 0, unknown[-1], tokens[:, 0])
+        return [Asked(1, palette, None, shown)], [palette, tokens[:, 0].flatten(1)], there
+    hidden = hide(palette, cosine)
+    asked, targets = [Asked(0, palette.masked_fill(hidden, unknown[0]))], [palette.masked_fill(~hidden, -1)]
+    planes = stages_of(palette, tokens, thumbnails)
+    for stage, plane in enumerate(planes, 1):
+        rows = math.ceil(len(plane) * config.fine) if thumbnails and stage >= thumbnails else len(plane)
+        plane, above = plane[:rows], None if stage == 1 else finer(planes[stage - 2][:rows], *plane.shape[1:])
+        hidden = hide(plane, cosine if stage > thumbnails else nearly_all)
+        shown = plane.masked_fill(hidden | (plane < 0), unknown[stage])
+        known = None if above is None else torch.where(above < 0, unknown[stage - 1], above)
+        asked.append(Asked(stage, palette[:rows], known, shown))
+        targets.append(plane.masked_fill(~hidden, -1).flatten(1))
+    return asked, targets, there
 
 
-def losses(config: Config, logits: Said, seen: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """Cross-entropy of what is asked for: of `ar` all, of `masked` what is not seen while all before it is."""
-    palette, tokens = batch["palette"], batch["tokens"].flatten(2)
-    targets = [palette, *tokens.unbind(1)]
-    if config.model.order == "masked":
-        shown = [seen["palette"], *seen["tokens"].flatten(2).unbind(1)]
-        hidden = [one == value for one, value in zip(shown, config.model.unknown, strict=True)]
-        known = torch.ones(len(palette), dtype=torch.bool, device=palette.device)
-        for number, (one, target) in enumerate(zip(hidden, targets, strict=True)):
-            targets[number] = target.masked_fill(~one | ~known[:, None], -1)
-            known = known & ~(one & (target >= 0)).any(1)
-    names = ("colours", "thumbnail", "picture") if len(targets) == 3 else ("colours", "picture")
+def hide(plane: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
+    """(B, ...) bool: of each row a share that is drawn from what is even."""
+    shares = share(torch.rand(len(plane), *(1,) * (plane.ndim - 1)))
+    return (torch.rand(plane.shape) < shares).to(plane.device)
+
+
+def cosine(even: Tensor) -> Tensor:
+    return (even * torch.pi / 2).cos()
+
+
+def nearly_all(even: Tensor) -> Tensor:
+    return 1 - even**3
+
+
+def losses(config: Config, logits: Said, targets: list[Tensor]) -> dict[str, Tensor]:
+    """Cross-entropy of what is asked for."""
+    small = [f"thumbnail_{number}" for number in range(1, config.model.thumbnails + 1)]
     # a palette of few colours has some twice, of which the second ones cannot be: they must not be given anything
-    each = {name: 0.0 if name == "thumbnail" else config.smoothing for name in names}
-    pairs = zip(names, logits, targets, strict=True)
-    return {name: entropy(said, target, each[name]) for name, said, target in pairs}
+    each = {"colours": config.smoothing} | dict.fromkeys(small, 0.0) | {"picture": config.smoothing}
+    pairs = zip(each.items(), logits, targets, strict=True)
+    return {name: entropy(said, target, smoothing) for (name, smoothing), said, target in pairs}
 
 
 def entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
@@ -213,26 +216,27 @@ def entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return sums / (target >= 0).sum().clamp(min=1)
 
 
-def quick(config: Config, network: PixelTransformer, asked: Batch, device: torch.device) -> dict[str, float]:
-    """Mean cross-entropy of held-back tokens, the same ones each time, in nats; and of the picture's without words."""
-    batch = {name: one.to(device) for name, one in asked.items()}
-    plain = replace(config, wordless=0.0, smoothing=0.0)
+def quick(config: Config, network: PixelTransformer, kept: Batch, device: torch.device) -> dict[str, float]:
+    """Mean cross-entropy of held-back tokens, the same ones each time, in nats; and without words."""
+    batch = {name: one.to(device) for name, one in kept.items()}
+    plain = replace(config, wordless=0.0, smoothing=0.0, fine=1.0)
     with torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
-        seen = told(plain, batch)
-    nobody = seen | {"told": torch.zeros_like(seen["told"])}
-    with_words, without = (losses(plain, network(**one), one, batch) for one in (seen, nobody))
+        asked, targets, there = told(plain, batch)
+    with_words, without = (
+        losses(plain, network(asked, batch["words"], one), targets) for one in (there, torch.zeros_like(there))
+    )
     scores = {f"validation_{name}": float(loss) for name, loss in with_words.items()}
     scores |= {f"wordless_{name}": float(loss) for name, loss in without.items()}
     return scores | {"validation": sum(map(float, with_words.values()))}
 
 
-def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], asked: Batch) -> Tensor:
+def sheet(network: PixelTransformer, tokenizer: PixelVQGAN, captions: list[str], kept: Batch) -> Tensor:
     """(3, H, W) in [0, 1]: what is drawn for captions, with their palettes drawn too."""
     device = next(tokenizer.parameters()).device
     words, there = (one.to(device) for one in encoded(captions, network.config))
-    palette = torch.full_like(asked["palette"][: len(captions)], -1).to(device)
-    tokens = torch.full_like(asked["tokens"][: len(captions)], -1).to(device)
+    palette = torch.full_like(kept["palette"][: len(captions)], -1).to(device)
+    tokens = torch.full_like(kept["tokens"][: len(captions)], -1).to(device)
     palette, tokens = sample(network, words, there, palette, tokens, Sampling(rounds=12))
     colours = token_colours(palette).cpu().numpy()
     pictures = tokenizer.decode(tokens[:, -1], torch.from_numpy(oklab(colours)).float().to(device)).cpu().numpy()

@@ -17,7 +17,7 @@ from numpy import ndarray as Array
 from torch import Tensor
 
 from hubmodels.pixelscene.shape import PixelTransformerConfig
-from hubmodels.pixelscene.transformer import Cache, Said
+from hubmodels.pixelscene.transformer import Asked, Cache, Said, finer, stages_of
 
 Progress = Callable[[Sequence], Iterable]
 """Rounds to the same rounds: tqdm, for instance."""
@@ -55,7 +55,7 @@ PLAIN = Sampling()
 @dataclass(frozen=True)
 class Stage:
     """How `masked` draws a palette, a thumbnail or tokens. Tokens go without guidance: once their thumbnail is known,
-    words change their loss by 0.02 nats (LOG.md)."""
+    words hardly change their loss (LOG.md)."""
 
     rounds: int | None
     """None is as many as are asked for."""
@@ -68,9 +68,14 @@ class Stage:
         return replace(how, temperature=self.cooled * how.temperature, guidance=1 + self.guided * (how.guidance - 1))
 
 
-PALETTE, THUMBNAIL, TOKENS = Stage(5, 1.0, 0.5), Stage(10, 0.75, 1.0), Stage(None, 1.0, 0.0)
+PALETTE, SMALLEST, LARGER, TOKENS = Stage(5, 1.0, 0.5), Stage(8, 0.9, 1.0), Stage(5, 0.9, 1.0), Stage(None, 1.0, 0.0)
 ALONE = Stage(None, 1.0, 1.0)
-"""Tokens without a thumbnail, which else has all that words say of them."""
+"""Tokens without thumbnails, which else have all that words say of them."""
+
+
+def drawn_in(thumbnails: int) -> list[Stage]:
+    """How each stage is drawn: the palette, so many thumbnails from the smallest on, the tokens."""
+    return [PALETTE, *(SMALLEST, *(LARGER,) * (thumbnails - 1))[:thumbnails], TOKENS if thumbnails else ALONE]
 
 
 def silent(rounds: Sequence) -> Iterable:
@@ -85,7 +90,7 @@ class Transformer(Protocol):
 
     def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]: ...
 
-    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> Said: ...
+    def say(self, asked: Asked, context: Tensor, told: Tensor) -> Said: ...
 
     def step(
         self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Cache
@@ -131,34 +136,38 @@ def in_rounds(
     how: Sampling,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
-    """In rounds, each of which draws tokens that are spread over what is missing (Halton: Besnier et al. 2025,
-    arXiv 2503.17076); ever more at a time, as ever more is known."""
-    rngs = generators(how.seed, len(tokens))
-    palette, tokens = palette.clone(), tokens.clone()
+    """Stage after stage in rounds, each of which draws what is spread over what is missing (Halton: Besnier et al.
+    2025, arXiv 2503.17076); ever more at a time, as ever more is known."""
+    rngs, count, thumbnails = generators(how.seed, len(tokens)), len(tokens), model.config.thumbnails
+    palette, unknown, stages = palette.clone(), model.config.unknown, drawn_in(thumbnails)
     missing = (palette < 0).all(1)
     if ((palette < 0).any(1) != missing).any() or missing.any() != missing.all():
         raise ValueError("of a palette, all colours must be known or none, and so for all pictures of a batch")
-    flat, stages = tokens.flatten(2), (PALETTE, THUMBNAIL, TOKENS) if tokens.shape[1] == 2 else (PALETTE, ALONE)
-    of_palette, *of_planes = model.config.unknown
-    unknown = torch.tensor(of_planes, device=tokens.device)[:, None]
-    places = [van_der_corput(palette.shape[1]) if missing.any() else []]
-    for plane in range(tokens.shape[1]):
-        places.append([place for place in halton(*tokens.shape[2:]) if (flat[:, plane, place] < 0).any()])
-    parts = [_parts(own, stage.rounds or how.rounds) for own, stage in zip(places, stages, strict=True)]
-    for number, part in progress([(number, part) for number, own in enumerate(parts) for part in own]):
+    planes = stages_of(palette.clamp(min=0), tokens, thumbnails)  # what is missing does not depend on the colours
+    orders = [van_der_corput(palette.shape[1]) if missing.any() else []]
+    orders += [[at for at in halton(*one.shape[1:]) if (one.flatten(1)[:, at] < 0).any()] for one in planes]
+    rounds = [
+        (number, part)
+        for number, (order, stage) in enumerate(zip(orders, stages, strict=True))
+        for part in _parts(order, stage.rounds or how.rounds)
+    ]
+    for number, part in progress(rounds):
         if number and missing.any():  # all colours are drawn: from dark to light, as they were in training
             palette, missing = palette.sort(1).values, torch.zeros_like(missing)
+            planes = stages_of(palette, tokens, thumbnails)
         own = stages[number].of(how)
-        known_palette = torch.where(palette < 0, of_palette, palette)
-        known = torch.where(flat < 0, unknown, flat).view(tokens.shape)
-        count = len(tokens) * (1 if own.guidance == 1 else 2)
-        said = model.say(_repeated(known_palette, own), _repeated(known, own), context[:count], told[:count])[number]
-        drawn = pick(guided(said[:, part], own.guidance), own, rngs)
-        target = flat[:, number - 1] if number else palette
-        target[:, part] = torch.where(target[:, part] < 0, drawn, target[:, part])
+        target = planes[number - 1] if number else palette
+        shown = torch.where(target < 0, unknown[number], target)
+        above = finer(planes[number - 2], *shown.shape[1:]) if number > 1 else None
+        asked = Asked(number, palette, above, shown) if number else Asked(0, shown)
+        both = count * (1 if own.guidance == 1 else 2)
+        said = model.say(_repeated(asked, own), context[:both], told[:both])[0][:, part]
+        drawn = pick(guided(said, own.guidance), own, rngs)
+        flat = target.view(count, -1)
+        flat[:, part] = torch.where(flat[:, part] < 0, drawn, flat[:, part])
     if missing.any():
         palette = palette.sort(1).values
-    return palette, flat.view(tokens.shape)
+    return palette, torch.stack(planes[-model.config.planes :], 1)
 
 
 def one_by_one(
@@ -178,7 +187,8 @@ def one_by_one(
     cache: Cache = []
     last: Tensor | None = None
     for place in progress(range(known.shape[1])):
-        said, cache = model.step(None if last is None else _repeated(last, how), place, size, context, told, cache)
+        before = torch.cat([last, last]) if last is not None and how.guidance != 1 else last
+        said, cache = model.step(before, place, size, context, told, cache)
         drawn = pick(guided(said, how.guidance), how, rngs)
         last = torch.where(known[:, place] < 0, drawn, known[:, place])
         known[:, place] = last
@@ -265,9 +275,12 @@ def _parts(places: list[int], rounds: int) -> list[list[int]]:
     return parts
 
 
-def _repeated(known: Tensor, how: Sampling) -> Tensor:
+def _repeated(asked: Asked, how: Sampling) -> Asked:
     """Once with and once without words."""
-    return known if how.guidance == 1 else torch.cat([known, known])
+    if how.guidance == 1:
+        return asked
+    both = (None if one is None else torch.cat([one, one]) for one in asked[1:])
+    return Asked(asked.stage, *both)  # pyright: ignore[reportArgumentType]
 
 
 # --- what is asked for --------------------------------------------------------------------------------------------

@@ -307,7 +307,7 @@ def _encoded(pair: Pair, picture: Picture, whole: bool = False) -> Tensor:
     padded = np.pad(indices, ((0, down), (0, across)), mode="edge")
     lab = torch.from_numpy(oklab(palette)).float()[None]
     tokens = pair.tokenizer.encode(torch.from_numpy(padded)[None], lab).cpu()
-    if not pair.transformer.config.thumbnail:
+    if not pair.transformer.config.thumbnails:
         return tokens[:, None]
     small = thumbnail(padded, palette, _few(palette, pair.transformer.config.colours)[0], stride)
     return torch.stack([small[None], tokens], 1)

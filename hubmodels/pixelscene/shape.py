@@ -88,9 +88,9 @@ class PixelTransformerConfig:
     tokens one by one, so it needs 1."""
     colours: int = 64
     """Of a palette."""
-    thumbnail: bool = True
-    """Of masked: a picture of a pixel for each token is drawn before the tokens; what goes where is easier to learn
-    without the grain."""
+    thumbnails: int = 3
+    """Of masked: so many small pictures are drawn before the tokens, each of half the sides of the next; the last has
+    a pixel for each token. What goes where is decided where there is little to decide. 0 draws tokens at once."""
     width: int = 256
     layers: int = 6
     heads: int = 4
@@ -120,20 +120,20 @@ class PixelTransformerConfig:
             raise ValueError(f"group must be 1 or 2, and 1 for ar, got {self.group} for {self.order}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.thumbnail and self.order == "ar":
-            raise ValueError("ar says tokens alone: set thumbnail to false")
+        if self.thumbnails < 0 or (self.thumbnails and self.order == "ar"):
+            raise ValueError(f"thumbnails must be at least 0, and 0 for ar, got {self.thumbnails} for {self.order}")
         if self.text == "words" and len(set(self.words)) < len(self.words):
             raise ValueError("the vocabulary has a word twice")
 
     @property
     def unknown(self) -> tuple[int, ...]:
-        """What stands for a token that is not known: of the palette, of a thumbnail if there is one, of the tokens."""
-        return (COLOURS, self.colours, self.codebook_size) if self.thumbnail else (COLOURS, self.codebook_size)
+        """What stands for what is not known, at each stage: of the palette, of each thumbnail, of the tokens."""
+        return (COLOURS, *(self.colours,) * self.thumbnails, self.codebook_size)
 
     @property
     def planes(self) -> int:
-        """Of what is said of a picture: of a thumbnail, if there is one, and of tokens."""
-        return len(self.unknown) - 1
+        """Of what is said of a picture: its largest thumbnail, if there is one, and its tokens."""
+        return 2 if self.thumbnails else 1
 
     @property
     def words(self) -> list[str]:

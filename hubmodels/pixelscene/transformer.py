@@ -1,21 +1,27 @@
-"""Words to tokens: the palette first, then a thumbnail, then the picture, by one transformer.
+"""Words to tokens: the palette first, then ever larger thumbnails, then the picture, by one transformer.
 
     words (B, T, E) --Linear--> context
-    palette tokens (B, P), picture (B, planes, h, w) --embeddings--> one sequence of P + h w / group^2
-    sequence, context --Blocks--> logits of each token
+    palette (B, P), a stage of the picture (B, h, w), the stage above it --embeddings--> P + h w / group^2 places
+    places, context --Blocks--> logits of the stage
 
-A picture has a plane of tokens, and before it that of its thumbnail: for each token the number of the colour of the
-palette that is nearest to the mean of its pixels.
+A picture is drawn in stages, coarse to fine, as in Tian et al. 2024 (arXiv 2404.02905): thumbnails of twice as many
+rows and columns each, whose cells are colours of the palette, then the tokens, of which there is one for each cell of
+the last thumbnail. Each stage sees the one above it, which is all that words say of the layout once it is drawn.
 
-`masked` sees everything that is known and says all that is not at once; a picture takes some 8 to 32 rounds, and any
-part of a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` says token after token, row by row.
+`masked` sees all of a stage that is known and says all that is not at once; a stage takes some rounds, and any part of
+a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` has no thumbnails and says token after token, row
+by row.
 
 Positions of the picture are rotary in two dimensions, so that any height and width will do. Where in the picture a
 place is, is said too: while nothing is known all places look alike, and rotations tell only how far they are apart. A
 palette token is one of the `shades`, which are numbered from dark to light, as palettes are sorted.
 
-B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of the tokens, N places.
+B batch, T words, E width of their embeddings, D of the transformer, P colours, h and w of a stage, N places.
 """
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +38,21 @@ FIRST = 0.5
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values (B, heads, n, D / heads) of each layer, of the tokens so far."""
 Said = tuple[Tensor, ...]
-"""Logits of the palette, then of each plane of the picture."""
+"""Logits of each stage that is asked for."""
+
+
+class Asked(NamedTuple):
+    """A stage, with what is known of it."""
+
+    stage: int
+    """0 of the palette, then of thumbnails from the smallest on, the last of tokens."""
+    palette: Tensor
+    """(B, P) whole numbers; COLOURS where it is not known."""
+    above: Tensor | None = None
+    """(B, h, w) the thumbnail before this one, or that of the tokens, at this stage's size: colours of the palette, P
+    where it is not known; None of the smallest."""
+    plane: Tensor | None = None
+    """(B, h, w) colours of the palette, or tokens; `config.unknown[stage]` where not known; None of stage 0."""
 
 
 class PixelTransformer(
@@ -57,13 +77,16 @@ class PixelTransformer(
         """The last of both stands for what is not known, and of colours for the beginning."""
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
         self.enter_place = nn.Linear(4 * WAVES, width, bias=False)
-        if config.thumbnail:
+        if config.thumbnails:
             self.shade = nn.Embedding(COLOURS + 1, each)
-            self.enter_shade, self.part_shade = nn.Linear(width, width), nn.Linear(width, width)
-            self.key_shade = nn.Linear(width, each)
+            self.enter_shade, self.enter_above = nn.Linear(width, width), nn.Linear(width, width)
+            self.part_shade, self.key_shade = nn.Linear(width, width), nn.Linear(width, each)
             nn.init.normal_(self.shade.weight, std=FIRST)
-            nn.init.normal_(self.enter_shade.weight, std=width**-0.5)
-            nn.init.zeros_(self.enter_shade.bias)
+            for linear in (self.enter_shade, self.enter_above):
+                nn.init.normal_(linear.weight, std=width**-0.5)
+                nn.init.zeros_(linear.bias)
+        if config.order == "masked":
+            self.stage = nn.Parameter(FIRST * torch.randn(len(config.unknown), width))
         self.slot = nn.Parameter(FIRST * torch.randn(config.colours, width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
@@ -74,37 +97,46 @@ class PixelTransformer(
         nn.init.normal_(self.enter_token.weight, std=width**-0.5)
         nn.init.zeros_(self.enter_token.bias)
 
-    def forward(self, palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> Said:
-        """Logits as of `say`, from words as `read` takes them."""
-        return self.say(palette, tokens, *self.read(words, told))
+    def forward(self, asked: Sequence[Asked], words: Tensor, told: Tensor) -> Said:
+        """Logits of several stages, each of as many rows, the first ones, as it has palettes; see `say` and `read`."""
+        context, there = self.read(words, told)
+        return tuple(
+            one for some in asked for one in self.say(some, context[: len(some.palette)], there[: len(some.palette)])
+        )
 
-    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> Said:
-        """Logits of the palette (B, P, COLOURS), and of each plane: of the thumbnail (B, h w, P), if there is one, and
-        of the tokens (B, h w, codebook_size).
+    def say(self, asked: Asked, context: Tensor, told: Tensor) -> Said:
+        """Logits of a stage: of the palette (B, P, COLOURS), of a thumbnail (B, h w, P) or of tokens (B, h w,
+        codebook_size); of `ar` both the palette's and the tokens'.
 
         Args:
-            palette: (B, P) whole numbers; COLOURS where it is not known (of `masked`).
-            tokens: (B, planes, h, w); of a thumbnail P where it is not known, of tokens `codebook_size`.
             context: (B, 1 + T, D) of `read`.
             told: (B, 1 + T) bool, which of them are there.
         """
-        height, width = tokens.shape[2:]
-        x = torch.cat([self.colour(palette) + self.slot, self._entered(palette, tokens)], 1)
+        stage, palette, _, plane = asked
+        height, width = (0, 0) if plane is None else plane.shape[1:]
+        x = self.colour(palette) + self.slot
+        if plane is not None:
+            x = torch.cat([x, self._entered(asked, plane)], 1)
         turns = rotations(*places(height, width, self.config), self.config, x)
-        if self.config.order == "ar":  # each is said by the one before it, the first by the beginning
+        ar = self.config.order == "ar"
+        if ar:  # each is said by the one before it, the first by the beginning
             start = self.colour.weight[COLOURS].expand(len(x), 1, -1)
             x, turns = torch.cat([start, x[:, :-1]], 1), shifted(turns)
+        else:
+            x = x + self.stage[stage]
         for block in self.blocks:
-            x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
+            x, _ = block(x, turns, context, told, causal=ar)
         x = self.norm(x)
         of_colours, x = x[:, : palette.shape[1]], x[:, palette.shape[1] :]
-        picture = [self.leave_token(self._parted(self.part(x), height, width))]
-        if self.config.thumbnail:
+        if plane is None:
+            return (self.leave_colour(of_colours),)
+        if 1 <= stage <= self.config.thumbnails:
             keys = self.key_shade(self.colour(palette)) / self.leave_token.in_features**0.5
             logits = self._parted(self.part_shade(x), height, width) @ keys.transpose(1, 2)
             again = F.pad(palette[:, 1:] == palette[:, :-1], (1, 0))  # of few colours some come twice; the first counts
-            picture.insert(0, logits.masked_fill(again[:, None], -torch.inf))
-        return self.leave_colour(of_colours), *picture
+            return (logits.masked_fill(again[:, None], -torch.inf),)
+        tokens = self.leave_token(self._parted(self.part(x), height, width))
+        return (self.leave_colour(of_colours), tokens) if ar else (tokens,)
 
     def read(self, words: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Context (B, 1 + T, D) of words, and which of it is there; what no caption says stands first.
@@ -144,15 +176,16 @@ class PixelTransformer(
         x = self.norm(x)[:, 0]
         return self.leave_colour(x) if place < colours else self.leave_token(self.part(x)), grown
 
-    def _entered(self, palette: Tensor, tokens: Tensor) -> Tensor:
-        """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
-        x = self.enter_token(self._squares(self.token, tokens[:, -1]))
-        rows, columns = places(tokens.shape[2], tokens.shape[3], self.config)
-        x = x + self.enter_place(whereabouts(rows, columns, x))
-        if not self.config.thumbnail:
-            return x
-        shades = F.pad(palette, (0, 1), value=COLOURS).gather(1, tokens[:, 0].flatten(1)).view_as(tokens[:, 0])
-        return x + self.enter_shade(self._squares(self.shade, shades))
+    def _entered(self, asked: Asked, plane: Tensor) -> Tensor:
+        """(B, n, D) of (B, h, w): a place for each square of a plane; beyond the picture it is not known."""
+        rows, columns = places(plane.shape[1], plane.shape[2], self.config)
+        if 1 <= asked.stage <= self.config.thumbnails:
+            x = self.enter_shade(self._squares(self.shade, shaded(asked.palette, plane)))
+        else:
+            x = self.enter_token(self._squares(self.token, plane))
+        if asked.above is not None:
+            x = x + self.enter_above(self._squares(self.shade, shaded(asked.palette, asked.above)))
+        return x + self.enter_place(whereabouts(rows, columns, x))
 
     def _squares(self, embedding: nn.Embedding, plane: Tensor) -> Tensor:
         """(B, n, D) of (B, h, w): embeddings of the squares of a plane; the last one beyond its edges."""
@@ -292,6 +325,55 @@ def rotated(x: Tensor, turns: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
 
 
+# --- thumbnails ---------------------------------------------------------------------------------------------------
+
+
+def shaded(palette: Tensor, plane: Tensor) -> Tensor:
+    """(B, h, w) shades of colours of a palette (B, P); COLOURS where there is none."""
+    return F.pad(palette, (0, 1), value=COLOURS).gather(1, plane.flatten(1)).view_as(plane)
+
+
+def stages_of(palette: Tensor, tokens: Tensor, thumbnails: int) -> list[Tensor]:
+    """Planes (B, h, w) of a picture, coarse to fine, -1 where they are not known: thumbnails, then tokens.
+
+    Args:
+        palette: (B, P), all of it known.
+        tokens: (B, planes, h, w): the largest thumbnail, if there are any, and the tokens.
+    """
+    planes = [one.clone(memory_format=torch.contiguous_format) for one in tokens.unbind(1)]
+    for _ in range(thumbnails - 1):
+        planes.insert(0, coarser(palette, planes[0]))
+    return planes
+
+
+def coarser(palette: Tensor, plane: Tensor) -> Tensor:
+    """(B, h / 2, w / 2) of a thumbnail (B, h, w): the colour (B, P) that is nearest to the mean of what is known of
+    each square of four cells; -1 where less than half of it is known."""
+    room = 0, plane.shape[2] % 2, 0, plane.shape[1] % 2
+    there = F.pad(torch.ones_like(plane), room)
+    known = F.pad((plane >= 0).long(), room)
+    lab = torch.from_numpy(oklab_of_shades()).to(plane.device)[palette]
+    cells = F.pad(plane.clamp(min=0), room).flatten(1)
+    colours = lab.gather(1, cells[..., None].expand(-1, -1, 3)) * known.flatten(1)[..., None]
+
+    def summed(cells: Tensor) -> Tensor:
+        """(B, h / 2, w / 2, C) of (B, h, w, C)."""
+        return cells.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((2, 4))
+
+    count, of = (summed(one[..., None]) for one in (known, there))
+    means = summed(colours.view(*known.shape, 3)) / count.clamp(min=1)
+    first = (palette[:, :, None] == palette[:, None]).int().argmax(2)  # of few colours some come twice
+    nearest = first.gather(1, torch.cdist(means.flatten(1, 2), lab).argmin(2)).view(means.shape[:3])
+    return nearest.masked_fill(2 * count[..., 0] < of[..., 0], -1)
+
+
+def finer(plane: Tensor, height: int, width: int) -> Tensor:
+    """(B, height, width) of (B, h, w): each cell as the four that it was made of."""
+    if plane.shape[1:] == (height, width):
+        return plane
+    return plane.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
+
+
 # --- palettes -----------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +409,12 @@ def thumbnail(indices: Array, palette: Array, tokens: Tensor, stride: int) -> Te
     colours = torch.from_numpy(oklab(token_colours(tokens).numpy()))
     first = (tokens[:, None] == tokens).int().argmax(1)  # of few colours some come twice
     return first[torch.cdist(means.flatten(0, 1), colours).argmin(1)].view(height, width)
+
+
+@functools.cache
+def oklab_of_shades() -> Array:
+    """(COLOURS, 3) float32."""
+    return oklab(shades()).astype(np.float32)
 
 
 def token_colours(tokens: Tensor) -> Tensor:
