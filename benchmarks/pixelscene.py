@@ -30,7 +30,7 @@ from hubmodels.pixelscene.sampling import Sampling, Transformer, pick, sample
 from hubmodels.pixelscene.sampling import generators as chance
 from hubmodels.pixelscene.shape import PixelTransformerConfig, PixelVQGANConfig
 from hubmodels.pixelscene.text import numbered
-from hubmodels.pixelscene.transformer import PixelTransformer
+from hubmodels.pixelscene.transformer import Asked, PixelTransformer
 from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured
 
 CAPTION = "a castle on a hill at night under a clear sky with trees and the moon"
@@ -94,7 +94,7 @@ def shape(order: Literal["masked", "ar"], stride: int, group: Literal[1, 2]) -> 
         order=order,
         stride=stride,
         group=group,
-        thumbnail=order == "masked",
+        thumbnails=3 if order == "masked" else 0,
         text="words",
         vocabulary=" ".join(CAPTION.split()[:3]),
     )
@@ -122,7 +122,7 @@ def without_cache(model: PixelTransformer) -> tuple[float, float]:
     rows = torch.linspace(1, height, ENDS).round().unique()
     rngs, spent = chance(0, 1), []
     for row in rows.int().tolist():
-        tokens = torch.randint(1000, (1, 1, row, width))
+        tokens = torch.randint(1000, (1, row, width))
         spent.append(seconds(partial(next_token, model, palette, tokens, context, there, rngs)))
     cpu, clock = (width * torch.trapezoid(torch.tensor(one), rows) for one in zip(*spent, strict=True))
     return float(cpu), float(clock)
@@ -130,7 +130,7 @@ def without_cache(model: PixelTransformer) -> tuple[float, float]:
 
 def next_token(model: PixelTransformer, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor, rngs: list):
     """The one after a sequence, all of which is computed."""
-    return pick(model.say(palette, tokens, context, told)[-1][:, -1], Sampling(), rngs)
+    return pick(model.say(Asked(1, palette, None, tokens), context, told)[-1][:, -1], Sampling(), rngs)
 
 
 def gpt2(tokens: int) -> Callable[[], Any]:

@@ -21,7 +21,7 @@ from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig, 
 from hubmodels.hub import HubError, HubModel
 from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig, PixelVQGANConfig
-from hubmodels.pixelscene.transformer import PixelTransformer
+from hubmodels.pixelscene.transformer import Asked, PixelTransformer
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 from hubmodels.scenes import caption, parse, place
 
@@ -51,10 +51,13 @@ def pixel_vqgan() -> Example:
 
 def pixel_transformer() -> Example:
     config = PixelTransformerConfig(
-        width=32, layers=1, heads=2, feedforward=32, colours=4, text="words", vocabulary="a b castle"
+        width=32, layers=1, heads=2, feedforward=32, colours=4, thumbnails=2, text="words", vocabulary="a b castle"
     )
-    asked = torch.tensor([[0, 1, 5, COLOURS]]), torch.tensor([[[[0, 1, 2], [3, 4, 0]], [[1, 2, 3], [4, 1000, 6]]]])
-    return PixelTransformer(config), (*asked, torch.tensor([[0, 2]]), torch.tensor([[True, False]]))
+    palette, tokens = torch.tensor([[0, 1, 5, 9]]), torch.tensor([[[1, 2, 3], [4, 1000, 6]]])
+    small, large = torch.tensor([[[0, 4]]]), torch.tensor([[[0, 1, 2], [3, 4, 0]]])
+    pictures = [Asked(1, palette, None, small), Asked(2, palette, large, large), Asked(3, palette, large, tokens)]
+    asked = [Asked(0, torch.tensor([[0, 1, 5, COLOURS]])), *pictures]
+    return PixelTransformer(config), (asked, torch.tensor([[0, 2]]), torch.tensor([[True, False]]))
 
 
 MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer, neuropbr, pixel_vqgan, pixel_transformer]

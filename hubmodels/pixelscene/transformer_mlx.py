@@ -8,6 +8,7 @@ import hubmodels.pixelscene.openblas  # noqa: F401
 # isort: split
 
 import math
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +17,8 @@ from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
 Seen = tuple[mx.array, mx.array]
 """Keys and values (B, heads, n, D / heads) of a layer."""
+Asked = tuple[int, mx.array, mx.array | None, mx.array | None]
+"""A stage, palette, the thumbnail above it and what is known of it: `transformer.Asked`."""
 
 
 class PixelTransformer(nn.Module):
@@ -32,39 +35,50 @@ class PixelTransformer(nn.Module):
         self.token = nn.Embedding(config.codebook_size + 1, each)
         self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
         self.enter_place = nn.Linear(4 * WAVES, width, bias=False)
-        if config.thumbnail:
+        if config.thumbnails:
             self.shade = nn.Embedding(COLOURS + 1, each)
-            self.enter_shade, self.part_shade = nn.Linear(width, width), nn.Linear(width, width)
-            self.key_shade = nn.Linear(width, each)
+            self.enter_shade, self.enter_above = nn.Linear(width, width), nn.Linear(width, width)
+            self.part_shade, self.key_shade = nn.Linear(width, width), nn.Linear(width, each)
+        if config.order == "masked":
+            self.stage = mx.zeros((len(config.unknown), width))
         self.slot = mx.zeros((config.colours, width))
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
         self.leave_token = nn.Linear(each, config.codebook_size)
 
-    def __call__(self, palette: mx.array, tokens: mx.array, words: mx.array, told: mx.array) -> tuple[mx.array, ...]:
-        """Logits as of `say`, from words as `read` takes them."""
-        return self.say(palette, tokens, *self.read(words, told))
+    def __call__(self, asked: Sequence[Asked], words: mx.array, told: mx.array) -> list[mx.array]:
+        """Logits of several stages, each of as many rows, the first ones, as it has palettes."""
+        context, there = self.read(words, told)
+        return [one for some in asked for one in self.say(some, context[: len(some[1])], there[: len(some[1])])]
 
-    def say(self, palette: mx.array, tokens: mx.array, context: mx.array, told: mx.array) -> tuple[mx.array, ...]:
-        """Logits of the palette (B, P, COLOURS), and of each plane of the picture."""
-        colours, (height, width) = palette.shape[1], tokens.shape[2:]
-        x = mx.concatenate([self.colour(palette) + self.slot, self._entered(palette, tokens)], 1)
+    def say(self, asked: Asked, context: mx.array, told: mx.array) -> tuple[mx.array, ...]:
+        """Logits of a stage; of `ar` of the palette and of the tokens."""
+        stage, palette, _, plane = asked
+        colours, (height, width) = palette.shape[1], (0, 0) if plane is None else plane.shape[1:]
+        x = self.colour(palette) + self.slot
+        if plane is not None:
+            x = mx.concatenate([x, self._entered(asked, plane)], 1)
         turns = rotations(*places(height, width, self.config), self.config)
-        if self.config.order == "ar":
+        ar = self.config.order == "ar"
+        if ar:
             start = mx.broadcast_to(self.colour.weight[COLOURS], (len(x), 1, x.shape[2]))
             x, turns = mx.concatenate([start, x[:, :-1]], 1), shifted(turns)
+        else:
+            x = x + self.stage[stage]
         for block in self.blocks:
-            x, _ = block(x, turns, context, told, causal=self.config.order == "ar")
+            x, _ = block(x, turns, context, told, causal=ar)
         x = self.norm(x)
         of_colours, x = x[:, :colours], x[:, colours:]
-        picture = [self.leave_token(self._parted(self.part(x), height, width))]
-        if self.config.thumbnail:
+        if plane is None:
+            return (self.leave_colour(of_colours),)
+        if 1 <= stage <= self.config.thumbnails:
             keys = self.key_shade(self.colour(palette)) / self.key_shade.weight.shape[0] ** 0.5
             logits = self._parted(self.part_shade(x), height, width) @ keys.transpose(0, 2, 1)
             again = mx.pad(palette[:, 1:] == palette[:, :-1], [(0, 0), (1, 0)])
-            picture.insert(0, mx.where(again[:, None], -mx.inf, logits))
-        return self.leave_colour(of_colours), *picture
+            return (mx.where(again[:, None], -mx.inf, logits),)
+        tokens = self.leave_token(self._parted(self.part(x), height, width))
+        return (self.leave_colour(of_colours), tokens) if ar else (tokens,)
 
     def read(self, words: mx.array, told: mx.array) -> tuple[mx.array, mx.array]:
         """Context (B, 1 + T, D) of words, and which of it is there."""
@@ -99,16 +113,16 @@ class PixelTransformer(nn.Module):
         x = self.norm(x)[:, 0]
         return self.leave_colour(x) if place < colours else self.leave_token(self.part(x)), grown
 
-    def _entered(self, palette: mx.array, tokens: mx.array) -> mx.array:
-        """(B, n, D) of (B, planes, h, w): a place for each square of tokens; beyond the picture they are not known."""
-        x = self.enter_token(self._squares(self.token, tokens[:, -1]))
-        rows, columns = places(tokens.shape[2], tokens.shape[3], self.config)
-        x = x + self.enter_place(whereabouts(rows, columns))
-        if not self.config.thumbnail:
-            return x
-        known = mx.pad(palette, [(0, 0), (0, 1)], constant_values=COLOURS)
-        shades = mx.take_along_axis(known, tokens[:, 0].reshape(len(tokens), -1), 1).reshape(tokens[:, 0].shape)
-        return x + self.enter_shade(self._squares(self.shade, shades))
+    def _entered(self, asked: Asked, plane: mx.array) -> mx.array:
+        """(B, n, D) of (B, h, w): a place for each square of a plane; beyond the picture it is not known."""
+        stage, palette, above, _ = asked
+        if 1 <= stage <= self.config.thumbnails:
+            x = self.enter_shade(self._squares(self.shade, shaded(palette, plane)))
+        else:
+            x = self.enter_token(self._squares(self.token, plane))
+        if above is not None:
+            x = x + self.enter_above(self._squares(self.shade, shaded(palette, above)))
+        return x + self.enter_place(whereabouts(*places(plane.shape[1], plane.shape[2], self.config)))
 
     def _squares(self, embedding: nn.Embedding, plane: mx.array) -> mx.array:
         """(B, n, D) of (B, h, w): embeddings of the squares of a plane; the last one beyond its edges."""
@@ -188,6 +202,12 @@ class Attention(nn.Module):
 
     def _split(self, x: mx.array) -> mx.array:
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
+
+
+def shaded(palette: mx.array, plane: mx.array) -> mx.array:
+    """(B, h, w) shades of colours of a palette (B, P); COLOURS where there is none."""
+    known = mx.pad(palette, [(0, 0), (0, 1)], constant_values=COLOURS)
+    return mx.take_along_axis(known, plane.reshape(len(plane), -1), 1).reshape(plane.shape)
 
 
 def places(height: int, width: int, config: PixelTransformerConfig) -> tuple[int, int]:

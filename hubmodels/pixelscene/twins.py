@@ -19,7 +19,7 @@ from mlx.utils import tree_unflatten
 from torch import Tensor
 
 from hubmodels.pixelscene import transformer_mlx, vqgan_mlx, weights_mlx
-from hubmodels.pixelscene.transformer import PixelTransformer, Said
+from hubmodels.pixelscene.transformer import Asked, PixelTransformer, Said
 from hubmodels.pixelscene.vqgan import VQ, PixelVQGAN, Reconstruction
 
 
@@ -51,9 +51,8 @@ class Transformer:
         context, there = self.network.read(_mlx(words), _mlx(told))
         return _torch(context), _torch(there)
 
-    def say(self, palette: Tensor, tokens: Tensor, context: Tensor, told: Tensor) -> Said:
-        said = self.network.say(*(_mlx(one) for one in (palette, tokens, context, told)))
-        return tuple(_torch(one) for one in said)
+    def say(self, asked: Asked, context: Tensor, told: Tensor) -> Said:
+        return tuple(_torch(one) for one in self.network.say(_asked(asked), _mlx(context), _mlx(told)))
 
     def step(
         self, last: Tensor | None, place: int, size: tuple[int, int], context: Tensor, told: Tensor, cache: Any
@@ -94,8 +93,8 @@ def trained_transformer(model: PixelTransformer) -> Callable[..., Said]:
     """`model.forward` by way of MLX, likewise."""
     twin = transformer_mlx.PixelTransformer(model.config)
 
-    def forward(palette: Tensor, tokens: Tensor, words: Tensor, told: Tensor) -> Said:
-        inputs = tuple(_mlx(one) for one in (palette, tokens, words, told))
+    def forward(asked: Sequence[Asked], words: Tensor, told: Tensor) -> Said:
+        inputs = [_asked(one) for one in asked], _mlx(words), _mlx(told)
         twin.train(model.training)
         return _Passed.apply(twin, twin, inputs, model, *model.parameters())
 
@@ -128,6 +127,12 @@ class _Passed(torch.autograd.Function):
 
 def _mlx(tensor: Tensor) -> mx.array:
     return mx.array(tensor.detach().cpu().numpy())
+
+
+def _asked(asked: Asked) -> transformer_mlx.Asked:
+    stage, palette, *rest = asked
+    above, plane = (None if one is None else _mlx(one) for one in rest)
+    return stage, _mlx(palette), above, plane
 
 
 def _torch(array: mx.array) -> Tensor:

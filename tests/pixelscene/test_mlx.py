@@ -113,7 +113,7 @@ def test_training_the_transformer_on_mlx_likewise(order: str) -> None:
     model = network(order)
     other = copy.deepcopy(model)
     for forward in (model, twins.trained_transformer(other)):
-        made = forward(*sequence(order=order), *numbered(CAPTIONS, model.config))
+        made = forward(sequence(order=order), *numbered(CAPTIONS, model.config))
         torch.stack([one.square().mean() for one in made]).sum().backward()
     same_gradients(model, other)
 
@@ -125,7 +125,7 @@ def test_dropout_on_mlx_is_that_of_the_seed_on_both_ways() -> None:
     said = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        said.append(forward(*sequence(), *numbered(CAPTIONS, model.config))[-1])
+        said.append(forward(sequence(), *numbered(CAPTIONS, model.config))[-1])
     assert torch.equal(said[0], said[1]) and not torch.equal(said[0], said[2])
     direction = torch.randn_like(model.leave_token.weight)
     slope = (torch.autograd.grad(said[0].square().mean(), model.leave_token.weight)[0] * direction).sum()
@@ -134,7 +134,7 @@ def test_dropout_on_mlx_is_that_of_the_seed_on_both_ways() -> None:
         with torch.no_grad():
             model.leave_token.weight += step * direction
             torch.manual_seed(1)
-            ends.append(forward(*sequence(), *numbered(CAPTIONS, model.config))[-1].double().square().mean())
+            ends.append(forward(sequence(), *numbered(CAPTIONS, model.config))[-1].double().square().mean())
             model.leave_token.weight -= step * direction
     assert float(slope) == pytest.approx(float(ends[0] - ends[1]) / 2e-3, rel=0.02)
 
@@ -147,15 +147,16 @@ def test_the_transformer_too(tmp_path: Path, order: str) -> None:
     weights_mlx.load(twin, tmp_path / "model.safetensors")
     twin.eval()
     words, told = numbered(CAPTIONS, model.config)
-    palette, tokens = sequence(order=order)
+    stages = sequence(order=order)
     with torch.no_grad():
-        ours = model(palette, tokens, words, told)
+        ours = model(stages, words, told)
     asked = mx.array(words.numpy()), mx.array(told.numpy())
-    theirs = twin(mx.array(palette.numpy()), mx.array(tokens.numpy()), *asked)
+    theirs = twin([twins._asked(one) for one in stages], *asked)
     for a, b in zip(theirs, ours, strict=True):
         np.testing.assert_allclose(np.array(a), b, atol=1e-4)
     if order == "ar":
-        known = np.concatenate([palette.numpy(), tokens.flatten(1).numpy()], 1)
+        assert stages[0].plane is not None
+        known = np.concatenate([stages[0].palette.numpy(), stages[0].plane.flatten(1).numpy()], 1)
         context, there = twin.read(*asked)
         cache: list[transformer_mlx.Seen] = []
         for place in range(19):

@@ -31,7 +31,7 @@ from hubmodels.pixelscene.sampling import (
     van_der_corput,
 )
 from hubmodels.pixelscene.text import numbered
-from hubmodels.pixelscene.transformer import COLOURS, PixelTransformer, Said, token_colours
+from hubmodels.pixelscene.transformer import COLOURS, Asked, PixelTransformer, Said, stages_of, token_colours
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
@@ -162,17 +162,18 @@ def test_what_is_known_stays(order: str) -> None:
     assert torch.equal(asked(order, Sampling(), whole, palette)[1], whole), "nothing is missing"
 
 
-@pytest.mark.parametrize("planes", [1, 2])
-def test_each_stage_is_drawn_in_its_own_way(planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("thumbnails", [0, 1, 2, 3])
+def test_each_stage_is_drawn_in_its_own_way(thumbnails: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """So often, so cool and so far beyond what no words say; what is not guided is computed with words alone."""
     torch.manual_seed(0)
-    model = awake(PixelTransformer(replace(TINY, thumbnail=planes == 2))).eval()
-    stages = [sampling.PALETTE, sampling.THUMBNAIL, sampling.TOKENS] if planes == 2 else [sampling.PALETTE, ALONE]
+    model = awake(PixelTransformer(replace(TINY, thumbnails=thumbnails))).eval()
+    small = [sampling.SMALLEST, sampling.LARGER, sampling.LARGER][:thumbnails]
+    stages = [sampling.PALETTE, *small, sampling.TOKENS if thumbnails else ALONE]
     batches, temperatures, say = [], [], model.say
 
-    def spied_say(palette: torch.Tensor, *rest: torch.Tensor) -> Said:
-        batches.append(len(palette))
-        return say(palette, *rest)
+    def spied_say(asked: Asked, *rest: torch.Tensor) -> Said:
+        batches.append((asked.stage, len(asked.palette)))
+        return say(asked, *rest)
 
     def spied_pick(logits: torch.Tensor, how: Sampling, rngs: list) -> torch.Tensor:
         temperatures.append(how.temperature)
@@ -180,12 +181,39 @@ def test_each_stage_is_drawn_in_its_own_way(planes: int, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(model, "say", spied_say)
     monkeypatch.setattr(sampling, "pick", spied_pick)
-    how = Sampling(0.8, guidance=3.0, rounds=7)
+    how, planes = Sampling(0.8, guidance=3.0, rounds=7), model.config.planes
     sample(model, *numbered(CAPTIONS, TINY), torch.full((2, 4), -1), torch.full((2, planes, *SIZE), -1), how)
-    rounds = [min(4, sampling.PALETTE.rounds or 7), *(min(15, stage.rounds or 7) for stage in stages[1:])]
-    expected = [stage for stage, count in zip(stages, rounds, strict=True) for _ in range(count)]
-    assert batches == [2 if stage.guided == 0 else 4 for stage in expected]
-    assert temperatures == [pytest.approx(0.8 * stage.cooled) for stage in expected]
+    cells = [4, *(2, 6, 15)[3 - thumbnails :], 15]
+    rounds = [min(most, stage.rounds or 7) for most, stage in zip(cells, stages, strict=True)]
+    expected = [at for at, count in enumerate(rounds) for _ in range(count)]
+    assert batches == [(at, 2 if stages[at].guided == 0 else 4) for at in expected]
+    assert temperatures == [pytest.approx(0.8 * stages[at].cooled) for at in expected]
+
+
+def test_small_thumbnails_keep_what_is_known_of_the_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a picture is known, what it is drawn by is known too; and each stage is shown the one above it."""
+    model = network("masked")
+    palette = torch.tensor([[0, 600, 1200, 1800]])
+    tokens = torch.zeros(1, 2, *SIZE, dtype=torch.long)
+    tokens[:, 0, :, 2:] = 3
+    tokens[..., :2] = -1
+    seen, say = [], model.say
+
+    def spied(asked: Asked, *rest: torch.Tensor) -> Said:
+        seen.append(asked)
+        return say(asked, *rest)
+
+    monkeypatch.setattr(model, "say", spied)
+    _, drawn = sample(model, *numbered(CAPTIONS[:1], TINY), palette, tokens, Sampling(guidance=1.0, rounds=2))
+    planes = stages_of(palette, drawn, 2)
+    for asked in seen:
+        assert asked.plane is not None and asked.stage > 0
+        if asked.stage == 1:
+            assert asked.plane.shape == (1, 2, 3) and (asked.plane[..., 1:] == 3).all(), "half of a square is enough"
+        else:
+            assert asked.above is not None and (asked.above[..., 2:] == 3).all()
+    last = [asked for asked in seen if asked.stage == 3][-1]
+    assert torch.equal(last.above, planes[1]), "tokens are shown the whole thumbnail"  # pyright: ignore
 
 
 def test_half_a_palette_is_refused() -> None:

@@ -170,7 +170,7 @@ def test_mlx_draws_the_same(what: str) -> None:
 def test_mlx_says_tokens_one_by_one_as_well() -> None:
     tokenizer, _ = models()
     torch.manual_seed(1)
-    transformer = PixelTransformer(replace(TRANSFORMER, order="ar", group=1, thumbnail=False)).eval()
+    transformer = PixelTransformer(replace(TRANSFORMER, order="ar", group=1, thumbnails=0)).eval()
     both = Pair(tokenizer, transformer), Pair(twins.Tokenizer(tokenizer), twins.Transformer(transformer))
     unknown = torch.full((1, 8), -1), torch.full((1, 1, 8, 8), -1)
     words = encoded(["a castle"], transformer.config)

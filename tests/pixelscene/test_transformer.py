@@ -1,5 +1,6 @@
 """The transformer: what it may look at, where it knows things to be, and words that are the same in every process."""
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -10,17 +11,21 @@ import torch
 from tiny import awake
 from torch import Tensor
 
-from hubmodels.pixelscene.palettes import BUILT_IN, shades
+from hubmodels.pixelscene.palettes import BUILT_IN, oklab, shades
 from hubmodels.pixelscene.text import numbered, vocabulary
 from hubmodels.pixelscene.transformer import (
     COLOURS,
+    Asked,
     Cache,
     PixelTransformer,
     PixelTransformerConfig,
+    coarser,
     colour_tokens,
+    finer,
     nearest_shades,
     rotated,
     rotations,
+    stages_of,
     thumbnail,
     token_colours,
     whereabouts,
@@ -37,6 +42,7 @@ TINY = PixelTransformerConfig(
     heads=2,
     feedforward=48,
     dropout=0.0,
+    thumbnails=2,
     text_width=16,
     vocabulary=vocabulary(CAPTIONS),
 )
@@ -47,59 +53,92 @@ def network(order: str) -> PixelTransformer:
     """`ar`, `masked`, or `grouped`: masked with four tokens a place."""
     torch.manual_seed(0)
     group = 2 if order == "grouped" else 1
-    plain = {"order": "ar", "thumbnail": False} if order == "ar" else {}
+    plain = {"order": "ar", "thumbnails": 0} if order == "ar" else {}
     return awake(PixelTransformer(replace(TINY, group=group, **plain))).eval()
 
 
-def sequence(count: int = 2, order: str = "masked") -> tuple[Tensor, Tensor]:
-    """A palette (B, 4), and what is said of a picture: its thumbnail, but of `ar`, and its tokens."""
+def sequence(count: int = 2, order: str = "masked") -> list[Asked]:
+    """Every stage of pictures: of `ar` one, with a palette (B, 4) and tokens; else palettes, thumbnails of 2 x 3 and
+    3 x 5 cells and tokens, in which all is known."""
     generator = torch.Generator().manual_seed(1)
-    planes = [torch.randint(most, (count, *SIZE), generator=generator) for most in (4, 20)]
-    return torch.randint(COLOURS, (count, 4), generator=generator), torch.stack(planes[order == "ar" :], 1)
+    palette = torch.randint(COLOURS, (count, 4), generator=generator)
+    tokens = torch.randint(20, (count, *SIZE), generator=generator)
+    small, large = (torch.randint(4, (count, *size), generator=generator) for size in ((2, 3), SIZE))
+    if order == "ar":
+        return [Asked(1, palette, None, tokens)]
+    above = finer(small, *SIZE)
+    return [
+        Asked(0, palette),
+        Asked(1, palette, None, small),
+        Asked(2, palette, above, large),
+        Asked(3, palette, large, tokens),
+    ]
 
 
-def logits(model: PixelTransformer, palette: Tensor, tokens: Tensor, captions: list[str]) -> list[Tensor]:
+def logits(model: PixelTransformer, asked: list[Asked], captions: list[str]) -> list[Tensor]:
     """Of each place, (B, classes)."""
-    context, told = model.read(*numbered(captions, model.config))
-    return [place for part in model.say(palette, tokens, context, told) for place in part.unbind(1)]
+    return [place for part in model(asked, *numbered(captions, model.config)) for place in part.unbind(1)]
+
+
+def first(asked: list[Asked], count: int = 1) -> list[Asked]:
+    """Of the first pictures."""
+    return [Asked(one.stage, *(None if part is None else part[:count] for part in one[1:])) for one in asked]  # pyright: ignore
 
 
 @torch.no_grad()
 def test_ar_looks_at_what_came_before_only() -> None:
     model = network("ar")
-    palette, tokens = sequence(order="ar")
-    before = logits(model, palette, tokens, CAPTIONS)
+    (asked,) = sequence(order="ar")
+    before = logits(model, [asked], CAPTIONS)
+    assert asked.plane is not None
     for place in (0, 2, 3, 4, 9, 18):
-        other_palette, other = palette.clone(), tokens.clone()
+        palette, tokens = asked.palette.clone(), asked.plane.clone()
         if place < 4:
-            other_palette[:, place] = (other_palette[:, place] + 1) % COLOURS
+            palette[:, place] = (palette[:, place] + 1) % COLOURS
         else:
-            other.flatten(1)[:, place - 4] = (other.flatten(1)[:, place - 4] + 1) % 20
-        after = logits(model, other_palette, other, CAPTIONS)
+            tokens.flatten(1)[:, place - 4] = (tokens.flatten(1)[:, place - 4] + 1) % 20
+        after = logits(model, [Asked(1, palette, None, tokens)], CAPTIONS)
         changed = [not torch.allclose(a, b, atol=1e-6) for a, b in zip(before, after, strict=True)]
         assert changed == [number > place for number in range(19)]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("order", ["masked", "grouped"])
-def test_masked_looks_at_everything(order: str) -> None:
+def test_masked_looks_at_all_of_a_stage_and_of_what_is_above_it(order: str) -> None:
     model = network(order)
-    palette, tokens = sequence()
-    before = logits(model, palette, tokens, CAPTIONS)
-    for plane, place in ((0, 0), (0, 14), (1, 0), (1, 14)):
-        other = tokens.clone()
-        other[:, plane].flatten(1)[:, place] = (4, 20)[plane]  # not known
-        after = logits(model, palette, other, CAPTIONS)
-        assert all((a - b).abs().max() > 1e-6 for a, b in zip(before, after, strict=True))
+    for asked in sequence():
+        before = logits(model, [asked], CAPTIONS)
+        for name in ("palette", "above", "plane"):
+            part = getattr(asked, name)
+            for place in (0, -1) if part is not None else ():
+                other = part.clone()
+                other.flatten(1)[:, place] = (other.flatten(1)[:, place] + 1) % 4
+                after = logits(model, [asked._replace(**{name: other})], CAPTIONS)
+                assert all((a - b).abs().max() > 1e-6 for a, b in zip(before, after, strict=True)), (asked.stage, name)
+
+
+@torch.no_grad()
+def test_stages_are_told_apart_and_may_have_fewer_rows() -> None:
+    model = network("masked")
+    asked = sequence()
+    context, told = model.read(*numbered(CAPTIONS, TINY))
+    unknown = torch.full((2, *SIZE), 4)
+    (one,), (other,) = (model.say(Asked(stage, asked[0].palette, unknown, unknown), context, told) for stage in (1, 2))
+    assert (one - other).abs().max() > 1e-3
+    whole = logits(model, asked, CAPTIONS)
+    fewer = logits(model, [*asked[:2], *first(asked[2:])], CAPTIONS)
+    for a, b in zip(whole, fewer, strict=True):
+        torch.testing.assert_close(a[: len(b)], b, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_step_by_step_with_a_cache_says_what_the_whole_does() -> None:
     model = network("ar")
-    palette, tokens = sequence(order="ar")
-    whole = logits(model, palette, tokens, CAPTIONS)
+    (asked,) = sequence(order="ar")
+    whole = logits(model, [asked], CAPTIONS)
     context, told = model.read(*numbered(CAPTIONS, model.config))
-    known = torch.cat([palette, tokens.flatten(1)], 1)
+    assert asked.plane is not None
+    known = torch.cat([asked.palette, asked.plane.flatten(1)], 1)
     cache: Cache = []
     for place in range(19):
         said, cache = model.step(known[:, place - 1] if place else None, place, SIZE, context, told, cache)
@@ -111,17 +150,16 @@ def test_step_by_step_with_a_cache_says_what_the_whole_does() -> None:
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_words_count_and_padding_does_not(order: str) -> None:
     model = network(order)
-    palette, tokens = sequence(order=order)
-    alone = logits(model, palette[:1], tokens[:1], CAPTIONS[:1])
-    longer = logits(model, palette, tokens, [CAPTIONS[0], " ".join(CAPTIONS)])
-    other = logits(model, palette[:1], tokens[:1], ["A forest at night"])
+    asked = sequence(order=order)
+    alone = logits(model, first(asked), CAPTIONS[:1])
+    longer = logits(model, asked, [CAPTIONS[0], " ".join(CAPTIONS)])
+    other = logits(model, first(asked), ["A forest at night"])
     for a, b, c in zip(alone, longer, other, strict=True):
         torch.testing.assert_close(a, b[:1], atol=1e-5, rtol=1e-4)
         assert (a - c).abs().max() > 1e-5
     # no words at all is an answer of its own, whatever is not told
     words, told = numbered(CAPTIONS[:1], model.config)
-    nothing = [model.read(some, torch.zeros_like(told)) for some in (words, words * 0)]
-    made = [model.say(palette[:1], tokens[:1], *one)[-1] for one in nothing]
+    made = [model(first(asked), some, torch.zeros_like(told))[-1] for some in (words, words * 0)]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], torch.stack(alone[-15:], 1), atol=1e-5)
 
 
@@ -154,39 +192,80 @@ def test_a_place_is_told_where_it_is_whatever_the_size() -> None:
 @pytest.mark.parametrize("order", ["masked", "grouped", "ar"])
 def test_gradients_reach_every_weight(order: str) -> None:
     model = network(order).train()
-    palette, tokens = sequence(order=order)
-    torch.stack([one.logsumexp(1).square().mean() for one in logits(model, palette, tokens, CAPTIONS)]).sum().backward()
+    said = logits(model, sequence(order=order), CAPTIONS)
+    torch.stack([one.logsumexp(1).square().mean() for one in said]).sum().backward()
     lost = [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
     assert not lost, lost
 
 
 @torch.no_grad()
-def test_tokens_of_a_group_come_out_where_they_went_in() -> None:
-    """With blocks that do nothing, logits of a token depend on the four of its own square and on no other."""
+def test_what_is_in_a_group_comes_out_where_it_went_in() -> None:
+    """With blocks that do nothing, logits of a cell depend on the four of its own square and on no other."""
     model = network("grouped")
     for name, weight in model.named_parameters():
         if name.startswith("blocks") and "leave" in name:
             weight.zero_()
-    palette, tokens = sequence(1)
-    before = model(palette, tokens, *numbered(CAPTIONS[:1], TINY))
-    for plane, most in enumerate((4, 20)):
-        other = tokens.clone()
-        other[0, plane, 2, 3] = (other[0, plane, 2, 3] + 1) % most
-        after = model(palette, other, *numbered(CAPTIONS[:1], TINY))
-        for a, b in zip(before[1:], after[1:], strict=True):
-            changed = (a != b).any(2).view(SIZE)
+    for asked in first(sequence())[2:]:
+        assert asked.plane is not None and asked.above is not None
+        (before,) = model([asked], *numbered(CAPTIONS[:1], TINY))
+        for name in ("above", "plane"):
+            other = getattr(asked, name).clone()
+            other[0, 2, 3] = (other[0, 2, 3] + 1) % 4
+            (after,) = model([asked._replace(**{name: other})], *numbered(CAPTIONS[:1], TINY))
+            changed = (before != after).any(2).view(SIZE)
             assert changed.nonzero().tolist() == [[2, 2], [2, 3]], "the row below the last is not part of the picture"
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("order", ["masked", "grouped"])
 def test_any_size_will_do(order: str) -> None:
     model = network(order)
-    palette, _ = sequence(1)
-    context, told = model.read(*numbered(CAPTIONS[:1], TINY))
+    palette = sequence(1)[0].palette
     for size in ((1, 1), (12, 20), (25, 40)):
-        tokens = torch.zeros(1, 2, *size, dtype=torch.long)
-        made = model.say(palette, tokens, context, told)
-        assert [part.shape[1:] for part in made] == [(4, COLOURS), (size[0] * size[1], 4), (size[0] * size[1], 20)]
+        plane = torch.zeros(1, *size, dtype=torch.long)
+        asked = [Asked(1, palette, None, plane), Asked(2, palette, plane, plane), Asked(3, palette, plane, plane)]
+        made = model(asked, *numbered(CAPTIONS[:1], TINY))
+        assert [part.shape[1:] for part in made] == [(size[0] * size[1], most) for most in (4, 4, 20)]
+
+
+# --- thumbnails ---------------------------------------------------------------------------------------------------
+
+
+def test_half_the_size_has_the_nearest_colour_of_what_is_known() -> None:
+    """Against a loop over squares, with palettes in which colours come twice."""
+    generator = torch.Generator().manual_seed(0)
+    palette = torch.randint(COLOURS, (3, 9), generator=generator).sort().values
+    palette[1, 4:] = palette[1, 4]
+    plane = torch.randint(9, (3, 5, 8), generator=generator)
+    plane[torch.rand(plane.shape, generator=generator) < 0.4] = -1
+    found = coarser(palette, plane)
+    assert found.shape == (3, 3, 4) and (found < 0).any() and (found >= 0).sum() > 20
+    for picture, row, column in itertools.product(range(3), range(3), range(4)):
+        square = plane[picture, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten()
+        known, own = square[square >= 0], oklab(token_colours(palette[picture]).numpy())
+        if 2 * len(known) < len(square):
+            assert found[picture, row, column] == -1
+            continue
+        apart = np.linalg.norm(own - own[known.numpy()].mean(0), axis=1)
+        nearest = int(found[picture, row, column])
+        assert apart[nearest] == pytest.approx(apart.min(), abs=1e-5)
+        assert (palette[picture, :nearest] != palette[picture, nearest]).all(), "the first of equals"
+    wide = finer(found, 5, 8)
+    assert wide.shape == plane.shape
+    assert all(wide[0, y, x] == found[0, y // 2, x // 2] for y, x in itertools.product(range(5), range(8)))
+    assert finer(wide, 5, 8) is wide
+
+
+def test_stages_are_thumbnails_of_half_the_size_each_then_tokens() -> None:
+    palette, tokens = torch.arange(8).view(1, 8) * 200, torch.randint(8, (1, 2, 25, 40))
+    stages = stages_of(palette, tokens, 3)
+    assert [one.shape[1:] for one in stages] == [(7, 10), (13, 20), (25, 40), (25, 40)]
+    assert torch.equal(stages[2], tokens[:, 0]) and torch.equal(stages[3], tokens[:, 1])
+    assert torch.equal(stages[0], coarser(palette, coarser(palette, tokens[:, 0])))
+    stages[3][:] = 0
+    assert tokens.any(), "they may be written to"
+    (only,) = stages_of(palette, tokens[:, 1:], 0)
+    assert torch.equal(only, tokens[:, 1]), "without thumbnails tokens alone"
 
 
 # --- words and colours --------------------------------------------------------------------------------------------
@@ -219,7 +298,7 @@ def test_a_thumbnail_has_the_nearest_colours_of_squares_and_each_colour_once() -
 def test_colours_that_come_twice_are_drawn_once() -> None:
     model = network("masked")
     palette = torch.tensor([[3, 3, 9, 9]])
-    said = model(palette, sequence(1)[1], *numbered(CAPTIONS[:1], TINY))[1]
+    (said,) = model([first(sequence())[2]._replace(palette=palette)], *numbered(CAPTIONS[:1], TINY))
     assert said[..., [1, 3]].eq(-torch.inf).all() and said[..., [0, 2]].isfinite().all()
 
 
@@ -230,8 +309,9 @@ def test_colours_that_come_twice_are_drawn_once() -> None:
         ({"dropout": 1.0}, "dropout must be in"),
         ({"vocabulary": "a b a"}, "a word twice"),
         ({"layers": 0}, "at least 1"),
-        ({"order": "ar", "group": 2, "thumbnail": False}, "1 for ar"),
-        ({"order": "ar"}, "set thumbnail to false"),
+        ({"order": "ar", "group": 2, "thumbnails": 0}, "1 for ar"),
+        ({"order": "ar"}, "0 for ar, got 2"),
+        ({"thumbnails": -1}, "at least 0"),
         ({"group": 3}, "must be 1 or 2"),
     ],
 )

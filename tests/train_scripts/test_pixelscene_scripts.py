@@ -21,7 +21,7 @@ from hubmodels.pixelscene.data import SHOWN, Crops, Told, opened, read, together
 from hubmodels.pixelscene.palettes import oklab
 from hubmodels.pixelscene.sampling import Sampling
 from hubmodels.pixelscene.shape import COLOURS
-from hubmodels.pixelscene.transformer import PixelTransformer, token_colours
+from hubmodels.pixelscene.transformer import PixelTransformer, finer, stages_of, token_colours
 from hubmodels.pixelscene.vqgan import PixelVQGAN, coloured, log_shares
 
 VQGAN, PRIOR = SCRIPTS / "pixelscene_vqgan.py", SCRIPTS / "pixelscene_transformer.py"
@@ -114,7 +114,7 @@ def test_both_scripts_make_a_pair_that_draws(data: Path, tokenizer: Path, tmp_pa
     run = replace(plain.run, steps=2, batch_size=2, save_every=2, log_every=1, threads=1, trackers=())
     for order, group, text in (("masked", 2, "words"), ("ar", 1, "words"), ("masked", 2, "minilm")):
         out = tmp_path / f"{order}-{text}"
-        own = replace(shape, order=order, group=group, text=text, thumbnail=order == "masked")
+        own = replace(shape, order=order, group=group, text=text, thumbnails=3 if order == "masked" else 0)
         this.main(replace(plain, model=own, run=replace(run, out=str(out)), tokens=str(tmp_path)))
         pair = scene.loaded(str(tokenizer / "export"), str(out / "export"), "torch")
         ((indices, palette),) = scene.draw(pair, ["a castle"], (64, 64), None, Sampling(rounds=2))
@@ -310,35 +310,40 @@ def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path
         with pytest.raises(ValueError, match="of other pictures or of another tokenizer"):
             tokenized(other, vqgan, 8, tmp_path / "tokens.safetensors")
 
-    plain = this.Config(
-        model=replace(this.Config().model, codebook_size=24, colours=8, text="words", vocabulary="a b c")
-    )
+    shape = replace(this.Config().model, codebook_size=24, colours=8, thumbnails=2, text="words", vocabulary="a b c")
+    plain = this.Config(model=shape)
     rows = Told(["a"] * 4, palette, torch.nn.functional.pad(tokens, (0, 0, 0, 1), value=-1))
     batch = together([rows[number] for number in range(4)] * 50, plain.model)
     torch.manual_seed(0)
-    seen = this.told(plain, batch)
-    asked, (small, codes) = seen["palette"] == COLOURS, seen["tokens"].unbind(1)
-    first, last = asked.any(1), (codes != 24).flatten(1).any(1)
-    second = ~first & ~last
-    assert 0.08 < first.float().mean() < 0.22 and 0.25 < second.float().mean() < 0.5
-    assert (small[first] == 8).all() and (codes[~last] == 24).all(), "what comes later is not known"
-    assert (small[last, :-1] == batch["tokens"][last, 0, :-1]).all(), "what comes before is"
-    assert (seen["palette"][~asked] == batch["palette"][~asked]).all()
-    for part, value, chosen, mean in ((small, 8, second, 3 / 4), (codes, 24, last, 2 / torch.pi)):
-        share = (part[chosen, :-1] == value).float().mean((1, 2))
-        assert share.std() > 0.2 and (part[:, -1] == value).all(), "all shares, and never what is not there"
-        assert float(share.mean()) == pytest.approx(mean, abs=0.07)
-    assert 0.05 < 1 - seen["told"].any(1).float().mean() < 0.2
+    asked, targets, there = this.told(plain, batch)
+    assert [(one.stage, len(one.palette)) for one in asked] == [(0, 200), (1, 200), (2, 50), (3, 50)]
+    stages = stages_of(batch["palette"], batch["tokens"], 2)
+    means = 2 / torch.pi, 3 / 4, 3 / 4, 2 / torch.pi
+    for one, target, true, mean in zip(asked, targets, (batch["palette"], *stages), means, strict=True):
+        shown = one.palette if one.plane is None else one.plane
+        shown, true = shown.flatten(1), true[: len(shown)].flatten(1)
+        exists, hidden = true >= 0, target >= 0
+        assert (target[hidden] == true[hidden]).all() and not (hidden & ~exists).any()
+        assert (shown[hidden | ~exists] == shape.unknown[one.stage]).all(), "what is asked for is not shown"
+        assert (shown[exists & ~hidden] == true[exists & ~hidden]).all()
+        share = hidden.sum(1) / exists.sum(1)
+        assert share.std() > 0.2 and float(share.mean()) == pytest.approx(mean, abs=0.08)
+        assert one.stage == 0 or torch.equal(one.palette, batch["palette"][: len(shown)])
+    assert asked[1].above is None and asked[2].above is not None and asked[3].above is not None
+    for found, true in ((asked[2].above, finer(stages[0], 25, 40)), (asked[3].above, stages[1])):
+        assert torch.equal(found, torch.where(true < 0, 8, true)[:50]), "all that comes before is known"
+    assert 0.05 < 1 - there.any(1).float().mean() < 0.2
     # logits that know everything cost nothing, whatever the rest of them says
-    right = [torch.nn.functional.one_hot(batch["tokens"][:, plane].clamp(min=0).flatten(1), most) * 50.0
-             for plane, most in enumerate((8, 24))]  # fmt: skip
-    colours = torch.nn.functional.one_hot(batch["palette"], COLOURS) * 50.0
+    right = [
+        torch.nn.functional.one_hot(true[: len(target)].clamp(min=0).flatten(1), most) * 50.0
+        for true, target, most in zip((batch["palette"], *stages), targets, (COLOURS, 8, 8, 24), strict=True)
+    ]
     smooth = replace(plain, smoothing=0.0)
-    parts = this.losses(smooth, (colours, *right), seen, batch)
+    parts = this.losses(smooth, tuple(right), targets)
     assert all(float(value) == pytest.approx(0, abs=1e-4) for value in parts.values())
-    for number, name in enumerate(("colours", "thumbnail", "picture")):
-        wrong = [one.roll(1, 2) if place == number else one for place, one in enumerate((colours, *right))]
-        parts = this.losses(smooth, tuple(wrong), seen, batch)
+    for number, name in enumerate(("colours", "thumbnail_1", "thumbnail_2", "picture")):
+        wrong = [one.roll(1, 2) if place == number else one for place, one in enumerate(right)]
+        parts = this.losses(smooth, tuple(wrong), targets)
         assert float(parts.pop(name)) == pytest.approx(50, abs=1)
         assert all(float(value) == pytest.approx(0, abs=1e-4) for value in parts.values())
 
@@ -351,6 +356,7 @@ def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path
         (VQGAN, ["--gan.weight", "1", "--size", "32"], "the discriminator needs a size of 64"),
         (PRIOR, ["--model.order", "ar"], "1 for ar"),
         (PRIOR, ["--wordless", "1"], "at least 0 and below 1"),
+        (PRIOR, ["--fine", "0"], "fine in (0, 1]"),
     ],
 )
 def test_what_cannot_be_set_is_said_by_the_command_line(
