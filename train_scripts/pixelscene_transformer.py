@@ -61,8 +61,8 @@ class Config:
     wordless: float = 0.1
     """Share of captions that are left out, for guidance."""
     fine: float = 0.25
-    """Of masked: share of the rows of a batch that are asked for the largest thumbnail and for tokens, which cost three
-    times what the rest does; the first stages are asked for of all."""
+    """Of masked: share of the rows of a batch that are asked for the largest thumbnail and for tokens, which cost the
+    most; of all rows the stages before them are asked for."""
     smoothing: float = 0.1
     """Of the targets: what is given to all other tokens."""
     evaluate_every: int = 500

@@ -75,7 +75,7 @@ ALONE = Stage(None, 1.0, 1.0)
 
 def drawn_in(thumbnails: int) -> list[Stage]:
     """How each stage is drawn: the palette, so many thumbnails from the smallest on, the tokens."""
-    return [PALETTE, *(SMALLEST, *(LARGER,) * (thumbnails - 1))[:thumbnails], TOKENS if thumbnails else ALONE]
+    return [PALETTE, SMALLEST, *[LARGER] * (thumbnails - 1), TOKENS] if thumbnails else [PALETTE, ALONE]
 
 
 def silent(rounds: Sequence) -> Iterable:
