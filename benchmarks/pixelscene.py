@@ -7,11 +7,13 @@
 draw: a picture of 320 x 192 in rounds; token by token with keys and values in memory; token by token with all that
 comes before computed again for each, as sampling loops without a cache do; and token by token by GPT-2 of
 `transformers` of the same width and layers, with its own cache. Rounds have guidance, for which the network runs twice;
-the others have none. train: steps of the tokenizer beside those of `diffusers`' VQModel of the same widths, where
-diffusers is installed; that has more blocks at full size, and attention, so designs are compared. Networks are random
-ones of the default shapes: speed does not depend on weights.
+the others have none. Colours of the palette, cells of thumbnails and tokens all count as tokens. train: steps of the
+tokenizer beside those of `diffusers`' VQModel of the same widths, where diffusers is installed; that has more blocks at
+full size, and attention, so designs are compared. Networks are random ones of the default shapes: speed does not depend
+on weights.
 """
 
+import math
 import resource
 import subprocess
 import sys
@@ -63,25 +65,27 @@ def drawing() -> str:
     masked = PixelTransformer(shape("masked", 8, 2)).eval()
     coarse, fine = (PixelTransformer(shape("ar", stride, 1)).eval() for stride in (16, 8))
     tokenizer = PixelVQGAN(PixelVQGANConfig()).eval()
-    places = {16: (SIZE[0] // 16) * (SIZE[1] // 16) + 64, 8: (SIZE[0] // 8) * (SIZE[1] // 8) + 64}
     tokens = torch.randint(1000, (1, SIZE[0] // 8, SIZE[1] // 8))
     palette = torch.rand(1, 64, 3)
     lines = [("tokens to pixels, f8", 1, seconds(lambda: tokenizer.decode(tokens, palette)))]
     for rounds in (8, 12, 16, 32):
-        lines.append((f"f8, {rounds} rounds", places[8], seconds(partial(drawn, masked, Sampling(rounds=rounds)))))
+        lines.append(
+            (f"f8, {rounds} rounds", said_of(masked), seconds(partial(drawn, masked, Sampling(rounds=rounds))))
+        )
     plain = Sampling(guidance=1.0)
     unguided = Sampling(rounds=12, guidance=1.0)
-    lines.append(("f8, 12 rounds, no guidance", places[8], seconds(partial(drawn, masked, unguided))))
+    lines.append(("f8, 12 rounds, no guidance", said_of(masked), seconds(partial(drawn, masked, unguided))))
     if find_spec("mlx"):
         from hubmodels.pixelscene import twins
 
         own, twin = twins.Tokenizer(tokenizer), twins.Transformer(masked)
         lines.append(("tokens to pixels, f8, MLX", 1, seconds(lambda: own.decode(tokens, palette))))
-        lines.append(("f8, 12 rounds, MLX", places[8], seconds(partial(drawn, twin, Sampling(rounds=12)))))
+        lines.append(("f8, 12 rounds, MLX", said_of(masked), seconds(partial(drawn, twin, Sampling(rounds=12)))))
     for stride, model in ((16, coarse), (8, fine)):
-        lines.append((f"f{stride}, one by one", places[stride], seconds(partial(drawn, model, plain), once=True)))
-        lines.append((f"f{stride}, one by one, GPT-2", places[stride], seconds(gpt2(places[stride]), once=True)))
-        lines.append((f"f{stride}, one by one, no cache", places[stride], without_cache(model)))
+        count = said_of(model)
+        lines.append((f"f{stride}, one by one", count, seconds(partial(drawn, model, plain), once=True)))
+        lines.append((f"f{stride}, one by one, GPT-2", count, seconds(gpt2(count), once=True)))
+        lines.append((f"f{stride}, one by one, no cache", count, without_cache(model)))
     first = lines[2][2][0]
     rows = ["| a picture of 320 x 192 | tokens | CPU s | s | tokens/CPU s | by 12 rounds |", "|---" * 6 + "|"]
     for name, count, (cpu, clock) in lines:
@@ -98,6 +102,14 @@ def shape(order: Literal["masked", "ar"], stride: int, group: Literal[1, 2]) -> 
         text="words",
         vocabulary=" ".join(CAPTION.split()[:3]),
     )
+
+
+def said_of(model: Transformer) -> int:
+    """Colours, cells of thumbnails and tokens of a picture."""
+    shape = model.config
+    sides = [side // shape.stride for side in SIZE]
+    thumbnails = (math.prod(math.ceil(side / 2**n) for side in sides) for n in range(shape.thumbnails))
+    return shape.colours + math.prod(sides) + sum(thumbnails)
 
 
 def drawn(model: Transformer, how: Sampling) -> Tensor:
