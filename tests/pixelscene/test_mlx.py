@@ -47,6 +47,19 @@ def test_the_twin_says_the_same(tmp_path: Path, change: dict[str, Any]) -> None:
     assert np.array_equal(np.array(twin.decode(tokens, theirs[1])), model.decode(ours.tokens, palette).numpy())
 
 
+def test_channels_stay_last_from_end_to_end(tmp_path: Path) -> None:
+    """The original turned every picture around twice in each block. Here more blocks turn nothing."""
+    graphs = []
+    for blocks in (1, 3):
+        twin = vqgan_mlx.PixelVQGAN(replace(TINY, blocks=blocks))
+        mx.eval(twin.parameters())
+        file = tmp_path / f"{blocks}.dot"
+        mx.export_to_dot(str(file), *twin(mx.zeros((1, 32, 32, 3)), mx.zeros((1, 16, 3))))
+        graphs.append(file.read_text())
+    convolutions, turns = ([graph.count(f'"{name}"') for graph in graphs] for name in ("Convolution", "Transpose"))
+    assert convolutions[1] > 1.5 * convolutions[0] and turns[1] == turns[0] > 0
+
+
 def test_the_colour_that_is_chosen_is_one_and_the_same() -> None:
     palette, generator = palettes("ega", "c64"), torch.Generator().manual_seed(1)
     palette[:, 9] = palette[:, 4]
