@@ -60,11 +60,9 @@ class Config:
     weight_decay: float = 0.05
     wordless: float = 0.1
     """Share of captions that are left out, for guidance."""
-    fine: float = 0.25
+    fine: float = 0.4
     """Of masked: share of the rows of a batch that are asked for the largest thumbnail and for tokens, which cost the
     most; of all rows the stages before them are asked for."""
-    smoothing: float = 0.1
-    """Of the targets: what is given to all other tokens."""
     evaluate_every: int = 500
     evaluate_on: int = 64
     """Validation pictures whose tokens are asked for each time; their likelihood decides which weights are best."""
@@ -78,8 +76,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.backend == "mlx" and self.run.processes > 1:
             raise ValueError("mlx trains in one process: leave out --run.processes")
-        if not all(0 <= share < 1 for share in (self.warmup, self.wordless, self.smoothing)) or not 0 < self.fine <= 1:
-            raise ValueError("warmup, wordless and smoothing must be at least 0 and below 1, and fine in (0, 1]")
+        if not all(0 <= share < 1 for share in (self.warmup, self.wordless)) or not 0 < self.fine <= 1:
+            raise ValueError("warmup and wordless must be at least 0 and below 1, and fine in (0, 1]")
         if self.evaluate_on < 1:
             raise ValueError(f"evaluate_on must be at least 1, got {self.evaluate_on}")
 
@@ -91,10 +89,13 @@ def main(config: Config) -> None:
     beginning = PixelTransformer.from_pretrained(config.start) if config.start and not config.run.resume else None
     config = replace(config, model=shape(config, tokenizer, tables["train"]["caption"][:], beginning))
     run = Run(config.run, config)
-    tokenizer.to(run.device)
     bare = PixelTransformer(config.model)  # after the run has seeded what is random about it
     if beginning:
         bare.load_state_dict(beginning.state_dict())
+    elif config.model.thumbnails:
+        every = torch.arange(config.model.codebook_size).view(1, 1, -1)
+        bare.details.begin(tokenizer.quantizer.codes_of(every)[0, :, 0].T)
+    tokenizer.to(run.device)
     folder, rows = Path(config.tokens or config.run.out), {}
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
@@ -201,25 +202,20 @@ def nearly_all(even: Tensor) -> Tensor:
 
 def losses(config: Config, logits: Said, targets: list[Tensor]) -> dict[str, Tensor]:
     """Cross-entropy of what is asked for."""
-    small = [f"thumbnail_{number}" for number in range(1, config.model.thumbnails + 1)]
-    # a palette of few colours has some twice, of which the second ones cannot be: they must not be given anything
-    each = {"colours": config.smoothing} | dict.fromkeys(small, 0.0) | {"picture": config.smoothing}
-    pairs = zip(each.items(), logits, targets, strict=True)
-    return {name: entropy(said, target, smoothing) for (name, smoothing), said, target in pairs}
+    names = ["colours", *(f"thumbnail_{number}" for number in range(1, config.model.thumbnails + 1)), "picture"]
+    return {name: entropy(said, target) for name, said, target in zip(names, logits, targets, strict=True)}
 
 
-def entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+def entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy over targets (B, n) that are not -1, from logits (B, n, V); 0 where there are none."""
-    sums = F.cross_entropy(
-        logits.flatten(0, 1), target.flatten(), ignore_index=-1, label_smoothing=smoothing, reduction="sum"
-    )
+    sums = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1, reduction="sum")
     return sums / (target >= 0).sum().clamp(min=1)
 
 
 def quick(config: Config, network: PixelTransformer, kept: Batch, device: torch.device) -> dict[str, float]:
     """Mean cross-entropy of held-back tokens, the same ones each time, in nats; and without words."""
     batch = {name: one.to(device) for name, one in kept.items()}
-    plain = replace(config, wordless=0.0, smoothing=0.0, fine=1.0)
+    plain = replace(config, wordless=0.0, fine=1.0)
     with torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
         asked, targets, there = told(plain, batch)

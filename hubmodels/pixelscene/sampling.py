@@ -54,8 +54,8 @@ PLAIN = Sampling()
 
 @dataclass(frozen=True)
 class Stage:
-    """How `masked` draws a palette, a thumbnail or tokens. Tokens go without guidance: once their thumbnail is known,
-    words hardly change their loss (LOG.md)."""
+    """How `masked` draws a palette, a thumbnail or tokens. Tokens go without guidance, for words do not change what
+    follows from a thumbnail."""
 
     rounds: int | None
     """None is as many as are asked for."""

@@ -10,6 +10,8 @@ SAME = 1e-5
 """Numbers of one colour may differ so much in OKLab, by rounding; those of different ones of 8 bits differ more."""
 COLOURS = 1824
 """Palette tokens: numbers of `palettes.shades`."""
+CODE = 16
+"""Numbers in which a token is told to convolutions: its code, some to learn, and that it is known."""
 WAVES = 5
 """By which a place is told where in the picture it is: half a wave over all of it, one, two, four and eight."""
 
@@ -91,8 +93,12 @@ class PixelTransformerConfig:
     thumbnails: int = 3
     """Of masked: so many small pictures are drawn before the tokens, each of half the sides of the next; the last has
     a pixel for each token. What goes where is decided where there is little to decide. 0 draws tokens at once."""
+    channels: int = 128
+    """Of the convolutions that say tokens once there are thumbnails."""
+    convolutions: int = 4
+    """Blocks of two of them each; every block looks twice as far as the one before."""
     width: int = 256
-    layers: int = 6
+    layers: int = 5
     heads: int = 4
     feedforward: int = 640
     """Of a SwiGLU: half of what goes in gates the other half."""
@@ -116,6 +122,8 @@ class PixelTransformerConfig:
             raise ValueError(f"width {self.width} must be a multiple of 4 times the {self.heads} heads")
         if min(self.layers, self.heads, self.feedforward, self.colours, self.max_words, self.codebook_size) < 1:
             raise ValueError("layers, heads, feedforward, colours, max_words and codebook_size must be at least 1")
+        if min(self.channels, self.convolutions) < 1:
+            raise ValueError("channels and convolutions must be at least 1")
         if self.group not in (1, 2) or (self.order == "ar" and self.group > 1):
             raise ValueError(f"group must be 1 or 2, and 1 for ar, got {self.group} for {self.order}")
         if not 0 <= self.dropout < 1:

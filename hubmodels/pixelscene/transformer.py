@@ -1,12 +1,14 @@
-"""Words to tokens: the palette first, then ever larger thumbnails, then the picture, by one transformer.
+"""Words to tokens: the palette first, then ever larger thumbnails, then the picture.
 
     words (B, T, E) --Linear--> context
     palette (B, P), a stage of the picture (B, h, w), the stage above it --embeddings--> P + h w / group^2 places
-    places, context --Blocks--> logits of the stage
+    places, context --Blocks--> logits of the palette or of a thumbnail
+    palette, the last thumbnail, tokens --Details--> logits of tokens
 
 A picture is drawn in stages, coarse to fine, as in Tian et al. 2024 (arXiv 2404.02905): thumbnails of twice as many
 rows and columns each, whose cells are colours of the palette, then the tokens, of which there is one for each cell of
-the last thumbnail. Each stage sees the one above it, which is all that words say of the layout once it is drawn.
+the last thumbnail. Each stage sees the one above it, which is all that words say of the layout once it is drawn; so
+tokens follow from the last thumbnail alone (`details`).
 
 `masked` sees all of a stage that is known and says all that is not at once; a stage takes some rounds, and any part of
 a picture can be asked for (Chang et al. 2022, arXiv 2202.04200). `ar` has no thumbnails and says token after token, row
@@ -30,6 +32,7 @@ from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
+from hubmodels.pixelscene.details import Details, shaded
 from hubmodels.pixelscene.palettes import oklab, shades
 from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
@@ -72,30 +75,31 @@ class PixelTransformer(
         self.nothing = nn.Parameter(FIRST * torch.randn(width))
         """Context of no words at all, beside all others."""
         self.colour = nn.Embedding(COLOURS + 1, width)
+        """The last stands for what is not known, and for the beginning."""
         each = width // config.group**2
-        self.token = nn.Embedding(config.codebook_size + 1, each)
-        """The last of both stands for what is not known, and of colours for the beginning."""
-        self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
         self.enter_place = nn.Linear(4 * WAVES, width, bias=False)
         if config.thumbnails:
             self.shade = nn.Embedding(COLOURS + 1, each)
             self.enter_shade, self.enter_above = nn.Linear(width, width), nn.Linear(width, width)
             self.part_shade, self.key_shade = nn.Linear(width, width), nn.Linear(width, each)
-            nn.init.normal_(self.shade.weight, std=FIRST)
-            for linear in (self.enter_shade, self.enter_above):
-                nn.init.normal_(linear.weight, std=width**-0.5)
-                nn.init.zeros_(linear.bias)
+            self.details = Details(config)
+            embeddings, linears = (self.colour, self.shade), (self.enter_shade, self.enter_above)
+        else:
+            self.token = nn.Embedding(config.codebook_size + 1, each)
+            self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
+            self.leave_token = nn.Linear(each, config.codebook_size)
+            embeddings, linears = (self.colour, self.token), (self.enter_token,)
         if config.order == "masked":
-            self.stage = nn.Parameter(FIRST * torch.randn(len(config.unknown), width))
+            self.stage = nn.Parameter(FIRST * torch.randn(1 + max(1, config.thumbnails), width))
         self.slot = nn.Parameter(FIRST * torch.randn(config.colours, width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
-        self.leave_token = nn.Linear(each, config.codebook_size)
-        for embedding in (self.colour, self.token):
+        for embedding in embeddings:
             nn.init.normal_(embedding.weight, std=FIRST)
-        nn.init.normal_(self.enter_token.weight, std=width**-0.5)
-        nn.init.zeros_(self.enter_token.bias)
+        for linear in linears:
+            nn.init.normal_(linear.weight, std=width**-0.5)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, asked: Sequence[Asked], words: Tensor, told: Tensor) -> Said:
         """Logits of several stages, each of as many rows, the first ones, as it has palettes; see `say` and `read`."""
@@ -106,13 +110,15 @@ class PixelTransformer(
 
     def say(self, asked: Asked, context: Tensor, told: Tensor) -> Said:
         """Logits of a stage: of the palette (B, P, COLOURS), of a thumbnail (B, h w, P) or of tokens (B, h w,
-        codebook_size); of `ar` both the palette's and the tokens'.
+        codebook_size), which no word changes if there are thumbnails; of `ar` both the palette's and the tokens'.
 
         Args:
             context: (B, 1 + T, D) of `read`.
             told: (B, 1 + T) bool, which of them are there.
         """
-        stage, palette, _, plane = asked
+        stage, palette, above, plane = asked
+        if above is not None and plane is not None and stage > self.config.thumbnails:
+            return (self.details(palette, above, plane),)
         height, width = (0, 0) if plane is None else plane.shape[1:]
         x = self.colour(palette) + self.slot
         if plane is not None:
@@ -130,8 +136,8 @@ class PixelTransformer(
         of_colours, x = x[:, : palette.shape[1]], x[:, palette.shape[1] :]
         if plane is None:
             return (self.leave_colour(of_colours),)
-        if 1 <= stage <= self.config.thumbnails:
-            keys = self.key_shade(self.colour(palette)) / self.leave_token.in_features**0.5
+        if self.config.thumbnails:
+            keys = self.key_shade(self.colour(palette)) / self.key_shade.out_features**0.5
             logits = self._parted(self.part_shade(x), height, width) @ keys.transpose(1, 2)
             again = F.pad(palette[:, 1:] == palette[:, :-1], (1, 0))  # of few colours some come twice; the first counts
             return (logits.masked_fill(again[:, None], -torch.inf),)
@@ -179,7 +185,7 @@ class PixelTransformer(
     def _entered(self, asked: Asked, plane: Tensor) -> Tensor:
         """(B, n, D) of (B, h, w): a place for each square of a plane; beyond the picture it is not known."""
         rows, columns = places(plane.shape[1], plane.shape[2], self.config)
-        if 1 <= asked.stage <= self.config.thumbnails:
+        if self.config.thumbnails:
             x = self.enter_shade(self._squares(self.shade, shaded(asked.palette, plane)))
         else:
             x = self.enter_token(self._squares(self.token, plane))
@@ -326,11 +332,6 @@ def rotated(x: Tensor, turns: Tensor) -> Tensor:
 
 
 # --- thumbnails ---------------------------------------------------------------------------------------------------
-
-
-def shaded(palette: Tensor, plane: Tensor) -> Tensor:
-    """(B, h, w) shades of colours of a palette (B, P); COLOURS where there is none."""
-    return F.pad(palette, (0, 1), value=COLOURS).gather(1, plane.flatten(1)).view_as(plane)
 
 
 def stages_of(palette: Tensor, tokens: Tensor, thumbnails: int) -> list[Tensor]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from hubmodels.pixelscene.details_mlx import Details, shaded
 from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
 Seen = tuple[mx.array, mx.array]
@@ -32,20 +33,22 @@ class PixelTransformer(nn.Module):
         self.nothing = mx.zeros((width,))
         self.colour = nn.Embedding(COLOURS + 1, width)
         each = width // config.group**2
-        self.token = nn.Embedding(config.codebook_size + 1, each)
-        self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
         self.enter_place = nn.Linear(4 * WAVES, width, bias=False)
         if config.thumbnails:
             self.shade = nn.Embedding(COLOURS + 1, each)
             self.enter_shade, self.enter_above = nn.Linear(width, width), nn.Linear(width, width)
             self.part_shade, self.key_shade = nn.Linear(width, width), nn.Linear(width, each)
+            self.details = Details(config)
+        else:
+            self.token = nn.Embedding(config.codebook_size + 1, each)
+            self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
+            self.leave_token = nn.Linear(each, config.codebook_size)
         if config.order == "masked":
-            self.stage = mx.zeros((len(config.unknown), width))
+            self.stage = mx.zeros((1 + max(1, config.thumbnails), width))
         self.slot = mx.zeros((config.colours, width))
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
-        self.leave_token = nn.Linear(each, config.codebook_size)
 
     def __call__(self, asked: Sequence[Asked], words: mx.array, told: mx.array) -> list[mx.array]:
         """Logits of several stages, each of as many rows, the first ones, as it has palettes."""
@@ -54,7 +57,9 @@ class PixelTransformer(nn.Module):
 
     def say(self, asked: Asked, context: mx.array, told: mx.array) -> tuple[mx.array, ...]:
         """Logits of a stage; of `ar` of the palette and of the tokens."""
-        stage, palette, _, plane = asked
+        stage, palette, above, plane = asked
+        if above is not None and plane is not None and stage > self.config.thumbnails:
+            return (self.details(palette, above, plane),)
         colours, (height, width) = palette.shape[1], (0, 0) if plane is None else plane.shape[1:]
         x = self.colour(palette) + self.slot
         if plane is not None:
@@ -72,7 +77,7 @@ class PixelTransformer(nn.Module):
         of_colours, x = x[:, :colours], x[:, colours:]
         if plane is None:
             return (self.leave_colour(of_colours),)
-        if 1 <= stage <= self.config.thumbnails:
+        if self.config.thumbnails:
             keys = self.key_shade(self.colour(palette)) / self.key_shade.weight.shape[0] ** 0.5
             logits = self._parted(self.part_shade(x), height, width) @ keys.transpose(0, 2, 1)
             again = mx.pad(palette[:, 1:] == palette[:, :-1], [(0, 0), (1, 0)])
@@ -115,8 +120,8 @@ class PixelTransformer(nn.Module):
 
     def _entered(self, asked: Asked, plane: mx.array) -> mx.array:
         """(B, n, D) of (B, h, w): a place for each square of a plane; beyond the picture it is not known."""
-        stage, palette, above, _ = asked
-        if 1 <= stage <= self.config.thumbnails:
+        _, palette, above, _ = asked
+        if self.config.thumbnails:
             x = self.enter_shade(self._squares(self.shade, shaded(palette, plane)))
         else:
             x = self.enter_token(self._squares(self.token, plane))
@@ -202,12 +207,6 @@ class Attention(nn.Module):
 
     def _split(self, x: mx.array) -> mx.array:
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
-
-
-def shaded(palette: mx.array, plane: mx.array) -> mx.array:
-    """(B, h, w) shades of colours of a palette (B, P); COLOURS where there is none."""
-    known = mx.pad(palette, [(0, 0), (0, 1)], constant_values=COLOURS)
-    return mx.take_along_axis(known, plane.reshape(len(plane), -1), 1).reshape(plane.shape)
 
 
 def places(height: int, width: int, config: PixelTransformerConfig) -> tuple[int, int]:

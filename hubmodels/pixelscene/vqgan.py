@@ -313,8 +313,10 @@ class Convolution(nn.Conv2d):
 
     bias: nn.Parameter
 
-    def __init__(self, before: int, after: int, size: int, stride: int = 1, gain: float = 1.0) -> None:
-        super().__init__(before, after, size, stride, padding=size // 2 if stride == 1 else 0)
+    def __init__(
+        self, before: int, after: int, size: int, stride: int = 1, gain: float = 1.0, dilation: int = 1
+    ) -> None:
+        super().__init__(before, after, size, stride, dilation * (size // 2) if stride == 1 else 0, dilation)
         nn.init.normal_(self.weight, std=gain * (SILU_POWER * before * size**2) ** -0.5)
         nn.init.zeros_(self.bias)
 
@@ -334,12 +336,12 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """x + what two convolutions make of it."""
+    """x + what two convolutions make of it, the first of which looks at every `dilation`-th pixel."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
         self.norm1, self.norm2 = Norm(channels), Norm(channels)
-        self.conv1 = Convolution(channels, channels, 3)
+        self.conv1 = Convolution(channels, channels, 3, dilation=dilation)
         self.conv2 = Convolution(channels, channels, 3, gain=0)  # a block starts out as nothing
 
     def forward(self, x: Tensor) -> Tensor:
