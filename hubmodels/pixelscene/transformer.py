@@ -22,6 +22,7 @@ B batch, T words, E width of their embeddings, D of the transformer, P colours, 
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
 FIRST = 0.5
 """Size of what is first said of a token; with little, it drowns in what the blocks add."""
+SCALES = 0.025, 0.2
+"""Distances in OKLab at which colours begin as somewhat alike: those of neighbours among the shades, and of kin."""
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values (B, heads, n, D / heads) of each layer, of the tokens so far."""
 Said = tuple[Tensor, ...]
@@ -83,20 +86,24 @@ class PixelTransformer(
             self.enter_shade, self.enter_above = nn.Linear(width, width), nn.Linear(width, width)
             self.part_shade, self.key_shade = nn.Linear(width, width), nn.Linear(width, each)
             self.details = Details(config)
-            embeddings, linears = (self.colour, self.shade), (self.enter_shade, self.enter_above)
+            linears = (self.enter_shade, self.enter_above)
+            nn.init.normal_(self.shade.weight, std=FIRST)
+            self.shade.weight.data[:-1] = FIRST * waves_of_shades(each)
         else:
             self.token = nn.Embedding(config.codebook_size + 1, each)
             self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
             self.leave_token = nn.Linear(each, config.codebook_size)
-            embeddings, linears = (self.colour, self.token), (self.enter_token,)
+            linears = (self.enter_token,)
+            nn.init.normal_(self.token.weight, std=FIRST)
         if config.order == "masked":
             self.stage = nn.Parameter(FIRST * torch.randn(1 + max(1, config.thumbnails), width))
         self.slot = nn.Parameter(FIRST * torch.randn(config.colours, width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
-        for embedding in embeddings:
-            nn.init.normal_(embedding.weight, std=FIRST)
+        nn.init.normal_(self.colour.weight, std=FIRST)
+        self.colour.weight.data[:-1] = FIRST * waves_of_shades(width)
+        self.leave_colour.weight.data = width**-0.5 * waves_of_shades(width)
         for linear in linears:
             nn.init.normal_(linear.weight, std=width**-0.5)
             nn.init.zeros_(linear.bias)
@@ -416,6 +423,17 @@ def thumbnail(indices: Array, palette: Array, tokens: Tensor, stride: int) -> Te
 def oklab_of_shades() -> Array:
     """(COLOURS, 3) float32."""
     return oklab(shades()).astype(np.float32)
+
+
+def waves_of_shades(width: int) -> Tensor:
+    """(COLOURS, width) of unit variance: embeddings in which colours that look alike are alike, at several scales.
+
+    Source: random features of Rahimi & Recht 2007, of Gaussians with deviations of SCALES in OKLab.
+    """
+    lab = torch.from_numpy(oklab_of_shades())
+    near, far = (math.log(scale) for scale in SCALES)
+    scales = (near + (far - near) * torch.rand(width)).exp()
+    return 2**0.5 * (lab @ (torch.randn(3, width) / scales) + 2 * math.pi * torch.rand(width)).cos()
 
 
 def token_colours(tokens: Tensor) -> Tensor:

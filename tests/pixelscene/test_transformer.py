@@ -15,6 +15,7 @@ from hubmodels.pixelscene.palettes import BUILT_IN, oklab, shades
 from hubmodels.pixelscene.text import numbered, vocabulary
 from hubmodels.pixelscene.transformer import (
     COLOURS,
+    SCALES,
     Asked,
     Cache,
     PixelTransformer,
@@ -28,6 +29,7 @@ from hubmodels.pixelscene.transformer import (
     stages_of,
     thumbnail,
     token_colours,
+    waves_of_shades,
     whereabouts,
 )
 
@@ -317,6 +319,18 @@ def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:
     assert few.tolist() == [0, 0, 0, COLOURS - 1, COLOURS - 1]
     with pytest.raises(ValueError, match="more than 64"):
         colour_tokens(torch.tensor(BUILT_IN["vga"]), 64)
+
+
+def test_colours_begin_alike_as_they_look_alike() -> None:
+    """Products of waves are Gaussians of the distance in OKLab, averaged over their scales."""
+    torch.manual_seed(0)
+    waves, lab = waves_of_shades(20_000), torch.from_numpy(oklab(shades()))
+    pairs = torch.randint(COLOURS, (2, 500))
+    distances = (lab[pairs[0]] - lab[pairs[1]]).norm(dim=1).float()
+    scales = torch.linspace(*(math.log(scale) for scale in SCALES), 1000).exp()
+    wanted = (-((distances[:, None] / scales) ** 2) / 2).exp().mean(1)
+    found = (waves[pairs[0]] * waves[pairs[1]]).mean(1)
+    assert wanted.max() > 0.5 and torch.allclose(found, wanted, atol=0.04)
 
 
 def test_a_thumbnail_has_the_nearest_colours_of_squares_and_each_colour_once() -> None:
