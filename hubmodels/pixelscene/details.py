@@ -9,6 +9,7 @@ B batch, P colours of a palette, h and w of the tokens, V of them, C channels.
 """
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -53,11 +54,14 @@ class Details(nn.Module):
 
     @torch.no_grad()
     def begin(self, codes: Tensor) -> None:
-        """Before any training: tell tokens by their codes (V, D), of which some are alike, and that they are known."""
+        """Before any training: tell tokens by their codes (V, D), and that they are known; and say alike codes alike,
+        so that what is learned of one is learned of those near it."""
         width = min(codes.shape[1], CODE - 1)
         self.token.weight.zero_()
         self.token.weight[:-1, :width] = codes[:, :width]
         self.token.weight[:-1, -1] = 1
+        channels = self.leave.in_features
+        self.leave.weight.copy_(channels**-0.5 * waves(codes, channels, SCALES))
 
 
 def shaded(palette: Tensor, plane: Tensor) -> Tensor:
@@ -73,3 +77,17 @@ def told_of_shades() -> Array:
 
 
 CONTRAST = 3.0
+SCALES = 0.15, 1.5
+"""Distances of codes at which they are somewhat alike at first: of neighbours, and of half of all that there are."""
+
+
+def waves(places: Tensor, width: int, scales: tuple[float, float]) -> Tensor:
+    """(N, width) of unit variance for places (N, D), alike where those are near each other, at scales from one to
+    another.
+
+    Source: random Fourier features of Rahimi & Recht 2007, of Gaussians with such deviations.
+    """
+    near, far = (math.log(scale) for scale in scales)
+    deviations = (near + (far - near) * torch.rand(width)).exp()
+    directions = torch.randn(places.shape[1], width) / deviations
+    return 2**0.5 * (places @ directions + 2 * math.pi * torch.rand(width)).cos()

@@ -22,7 +22,6 @@ B batch, T words, E width of their embeddings, D of the transformer, P colours, 
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,7 +32,7 @@ from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from hubmodels.hub import HubModel
-from hubmodels.pixelscene.details import Details, shaded
+from hubmodels.pixelscene.details import Details, shaded, waves
 from hubmodels.pixelscene.palettes import oklab, shades
 from hubmodels.pixelscene.shape import COLOURS, WAVES, PixelTransformerConfig
 
@@ -88,7 +87,7 @@ class PixelTransformer(
             self.details = Details(config)
             linears = (self.enter_shade, self.enter_above)
             nn.init.normal_(self.shade.weight, std=FIRST)
-            self.shade.weight.data[:-1] = FIRST * waves_of_shades(each)
+            self.shade.weight.data[:-1] = FIRST * embedded_shades(each)
         else:
             self.token = nn.Embedding(config.codebook_size + 1, each)
             self.enter_token, self.part = nn.Linear(width, width), nn.Linear(width, width)
@@ -102,8 +101,8 @@ class PixelTransformer(
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.leave_colour = nn.Linear(width, COLOURS)
         nn.init.normal_(self.colour.weight, std=FIRST)
-        self.colour.weight.data[:-1] = FIRST * waves_of_shades(width)
-        self.leave_colour.weight.data = width**-0.5 * waves_of_shades(width)
+        self.colour.weight.data[:-1] = FIRST * embedded_shades(width)
+        self.leave_colour.weight.data = width**-0.5 * embedded_shades(width)
         for linear in linears:
             nn.init.normal_(linear.weight, std=width**-0.5)
             nn.init.zeros_(linear.bias)
@@ -425,15 +424,10 @@ def oklab_of_shades() -> Array:
     return oklab(shades()).astype(np.float32)
 
 
-def waves_of_shades(width: int) -> Tensor:
-    """(COLOURS, width) of unit variance: embeddings in which colours that look alike are alike, at several scales.
-
-    Source: random features of Rahimi & Recht 2007, of Gaussians with deviations of SCALES in OKLab.
-    """
+def embedded_shades(width: int) -> Tensor:
+    """(COLOURS, width) of unit variance, in which colours that look alike are alike: OKLab, then `waves` of it."""
     lab = torch.from_numpy(oklab_of_shades())
-    near, far = (math.log(scale) for scale in SCALES)
-    scales = (near + (far - near) * torch.rand(width)).exp()
-    return 2**0.5 * (lab @ (torch.randn(3, width) / scales) + 2 * math.pi * torch.rand(width)).cos()
+    return torch.cat([(lab - lab.mean(0)) / lab.std(0), waves(lab, width - 3, SCALES)], 1)
 
 
 def token_colours(tokens: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from hubmodels.pixelscene.transformer import (
     PixelTransformerConfig,
     coarser,
     colour_tokens,
+    embedded_shades,
     finer,
     nearest_shades,
     rotated,
@@ -29,7 +30,6 @@ from hubmodels.pixelscene.transformer import (
     stages_of,
     thumbnail,
     token_colours,
-    waves_of_shades,
     whereabouts,
 )
 
@@ -258,6 +258,9 @@ def test_tokens_begin_as_what_they_mean() -> None:
     model = PixelTransformer(TINY)
     codes = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     model.details.begin(codes)
+    said = model.details.leave.weight
+    alike = (said @ said.T)[torch.cdist(codes, codes) > 3]
+    assert (said @ said.T).diagonal().mean() == pytest.approx(1, abs=0.5) and abs(float(alike.mean())) < 0.3
     told = model.details.token.weight
     assert torch.equal(told[:20, :5], codes) and not told[20].any() and (told[:20, -1] == 1).all()
     lab = oklab(shades()[7:8])[0]
@@ -324,12 +327,15 @@ def test_colour_tokens_are_the_nearest_shades_from_dark_to_light() -> None:
 def test_colours_begin_alike_as_they_look_alike() -> None:
     """Products of waves are Gaussians of the distance in OKLab, averaged over their scales."""
     torch.manual_seed(0)
-    waves, lab = waves_of_shades(20_000), torch.from_numpy(oklab(shades()))
+    lab = torch.from_numpy(oklab(shades())).float()
+    found = embedded_shades(20_000)
+    assert torch.allclose(found[:, :3].T.corrcoef()[0, 1], lab[:, :2].T.corrcoef()[0, 1], atol=1e-4)
+    assert torch.allclose(found.std(0)[:3], torch.ones(3), atol=1e-3)
     pairs = torch.randint(COLOURS, (2, 500))
     distances = (lab[pairs[0]] - lab[pairs[1]]).norm(dim=1).float()
     scales = torch.linspace(*(math.log(scale) for scale in SCALES), 1000).exp()
     wanted = (-((distances[:, None] / scales) ** 2) / 2).exp().mean(1)
-    found = (waves[pairs[0]] * waves[pairs[1]]).mean(1)
+    found = (found[pairs[0], 3:] * found[pairs[1], 3:]).mean(1)
     assert wanted.max() > 0.5 and torch.allclose(found, wanted, atol=0.04)
 
 

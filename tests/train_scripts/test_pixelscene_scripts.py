@@ -311,7 +311,7 @@ def test_what_the_transformer_is_asked_for(data: Path, tokenizer: Path, tmp_path
             tokenized(other, vqgan, 8, tmp_path / "tokens.safetensors")
 
     shape = replace(this.Config().model, codebook_size=24, colours=8, thumbnails=2, text="words", vocabulary="a b c")
-    plain = this.Config(model=shape)
+    plain = this.Config(model=shape, fine=0.25)
     rows = Told(["a"] * 4, palette, torch.nn.functional.pad(tokens, (0, 0, 0, 1), value=-1))
     batch = together([rows[number] for number in range(4)] * 50, plain.model)
     torch.manual_seed(0)
