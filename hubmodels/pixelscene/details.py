@@ -3,7 +3,7 @@
     thumbnail (B, h, w), tokens that are known (B, h, w) --embeddings--> Convolution --Blocks--> logits (B, h w, V)
 
 What words say of a picture is in its thumbnail; what is missing are edges, grain and dither, which follow from what is
-beside them. Convolutions learn that from a fifth of the pictures that attention wants (LOG.md).
+beside them. Convolutions learn that from a third of the pictures that attention wants (LOG.md).
 
 B batch, P colours of a palette, h and w of the tokens, V of them, C channels.
 """
@@ -20,6 +20,11 @@ from torch import Tensor, nn
 from hubmodels.pixelscene.palettes import oklab, shades
 from hubmodels.pixelscene.shape import CODE, COLOURS, GREY, PixelTransformerConfig
 from hubmodels.pixelscene.vqgan import Block, Convolution, Norm
+
+CONTRAST = 3.0
+"""By which OKLab is multiplied, so that its numbers are about as large as those of codes."""
+SCALES = 0.15, 1.5
+"""Distances of codes at which they are somewhat alike at first: of neighbours, and of half of all that there are."""
 
 
 class Details(nn.Module):
@@ -74,11 +79,6 @@ def told_of_shades() -> Array:
     """(COLOURS + 1, 4) float32: OKLab of each shade about grey, scaled to about 1, and 1; of none all 0."""
     lab = CONTRAST * (oklab(shades()) - (GREY, 0, 0))
     return np.pad(np.concatenate([lab, np.ones((COLOURS, 1))], 1), ((0, 1), (0, 0))).astype(np.float32)
-
-
-CONTRAST = 3.0
-SCALES = 0.15, 1.5
-"""Distances of codes at which they are somewhat alike at first: of neighbours, and of half of all that there are."""
 
 
 def waves(places: Tensor, width: int, scales: tuple[float, float]) -> Tensor:

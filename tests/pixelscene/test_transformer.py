@@ -367,6 +367,7 @@ def test_colours_that_come_twice_are_drawn_once() -> None:
         ({"vocabulary": "a b a"}, "a word twice"),
         ({"layers": 0}, "at least 1"),
         ({"convolutions": 0}, "at least 1"),
+        ({"width": 8, "group": 2}, "4 times group squared"),
         ({"order": "ar", "group": 2, "thumbnails": 0}, "1 for ar"),
         ({"order": "ar"}, "0 for ar, got 2"),
         ({"thumbnails": -1}, "at least 0"),
