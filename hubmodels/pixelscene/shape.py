@@ -122,10 +122,10 @@ class PixelTransformerConfig:
             raise ValueError(f"width {self.width} must be a multiple of 4 times the {self.heads} heads")
         if min(self.layers, self.heads, self.feedforward, self.colours, self.max_words, self.codebook_size) < 1:
             raise ValueError("layers, heads, feedforward, colours, max_words and codebook_size must be at least 1")
-        if min(self.channels, self.convolutions) < 1 or self.width < 4 * self.group**2:
-            raise ValueError("channels and convolutions must be at least 1, and width at least 4 times group squared")
         if self.group not in (1, 2) or (self.order == "ar" and self.group > 1):
             raise ValueError(f"group must be 1 or 2, and 1 for ar, got {self.group} for {self.order}")
+        if min(self.channels, self.convolutions) < 1 or self.width < 4 * self.group**2:
+            raise ValueError("channels and convolutions must be at least 1, and width at least 4 times group squared")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.thumbnails < 0 or (self.thumbnails and self.order == "ar"):

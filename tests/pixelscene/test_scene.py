@@ -85,11 +85,11 @@ def test_pictures_are_in_their_palette_and_size() -> None:
 
 
 def test_words_and_seed_decide() -> None:
-    both = pair()
-    ((first, _),) = draw(both, ["a castle"], (80, 64), PALETTE, QUICK)
-    ((again, _),) = draw(both, ["a castle"], (80, 64), PALETTE, QUICK)
-    ((other, _),) = draw(both, ["a castle"], (80, 64), PALETTE, replace(QUICK, seed=9))
-    ((night, _),) = draw(both, ["night"], (80, 64), PALETTE, QUICK)
+    both, how = pair(), replace(QUICK, guidance=20.0)  # weights that were not trained hardly listen
+    ((first, _),) = draw(both, ["a castle"], (80, 64), PALETTE, how)
+    ((again, _),) = draw(both, ["a castle"], (80, 64), PALETTE, how)
+    ((other, _),) = draw(both, ["a castle"], (80, 64), PALETTE, replace(how, seed=9))
+    ((night, _),) = draw(both, ["night"], (80, 64), PALETTE, how)
     assert (first == again).all() and (first != other).any() and (first != night).any()
 
 
