@@ -212,6 +212,7 @@ def entropy(logits: Tensor, target: Tensor) -> Tensor:
     return sums / (target >= 0).sum().clamp(min=1)
 
 
+@torch.no_grad()
 def quick(config: Config, network: PixelTransformer, kept: Batch, device: torch.device) -> dict[str, float]:
     """Mean cross-entropy of held-back tokens, the same ones each time, in nats; and without words."""
     batch = {name: one.to(device) for name, one in kept.items()}
