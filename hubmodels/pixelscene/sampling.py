@@ -54,8 +54,8 @@ PLAIN = Sampling()
 
 @dataclass(frozen=True)
 class Stage:
-    """How `masked` draws a palette, a thumbnail or tokens. Tokens go without guidance, for words do not change what
-    follows from a thumbnail."""
+    """How `masked` draws a palette, a thumbnail or tokens. The largest thumbnail and tokens go without guidance, for
+    words change little or nothing of what follows from a thumbnail."""
 
     rounds: int | None
     """None is as many as are asked for."""
@@ -68,14 +68,17 @@ class Stage:
         return replace(how, temperature=self.cooled * how.temperature, guidance=1 + self.guided * (how.guidance - 1))
 
 
-PALETTE, SMALLEST, LARGER, TOKENS = Stage(5, 1.0, 0.5), Stage(8, 0.9, 1.0), Stage(5, 0.9, 1.0), Stage(None, 1.0, 0.0)
+PALETTE, SMALLEST, LARGER = Stage(5, 0.9, 0.5), Stage(8, 0.9, 1.0), Stage(6, 0.9, 1.0)
+LARGEST, TOKENS = Stage(10, 0.6, 0.0), Stage(None, 0.6, 0.0)  # what goes where is decided: shapes that hold together
 ALONE = Stage(None, 1.0, 1.0)
 """Tokens without thumbnails, which else have all that words say of them."""
 
 
 def drawn_in(thumbnails: int) -> list[Stage]:
     """How each stage is drawn: the palette, so many thumbnails from the smallest on, the tokens."""
-    return [PALETTE, SMALLEST, *[LARGER] * (thumbnails - 1), TOKENS] if thumbnails else [PALETTE, ALONE]
+    if not thumbnails:
+        return [PALETTE, ALONE]
+    return [*[PALETTE, SMALLEST, *[LARGER] * (thumbnails - 2), LARGEST][: 1 + thumbnails], TOKENS]
 
 
 def silent(rounds: Sequence) -> Iterable:

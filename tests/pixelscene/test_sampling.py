@@ -167,7 +167,8 @@ def test_each_stage_is_drawn_in_its_own_way(thumbnails: int, monkeypatch: pytest
     """So often, so cool and so far beyond what no words say; what is not guided is computed with words alone."""
     torch.manual_seed(0)
     model = awake(PixelTransformer(replace(TINY, thumbnails=thumbnails))).eval()
-    small = [sampling.SMALLEST, sampling.LARGER, sampling.LARGER][:thumbnails]
+    three = [sampling.SMALLEST, sampling.LARGER, sampling.LARGEST]
+    small = [[], three[:1], three[::2], three][thumbnails]
     stages = [sampling.PALETTE, *small, sampling.TOKENS if thumbnails else ALONE]
     batches, temperatures, say = [], [], model.say
 
