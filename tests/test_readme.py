@@ -27,6 +27,7 @@ from hubmodels.distill.model import DistilledRendererConfig
 from hubmodels.neuropbr.model import NeuroPBRConfig
 from hubmodels.scenes import parse, place, world
 from hubmodels.scenes.renderer import RESOLUTIONS
+from tests.pixelscene.test_scene import models
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -152,9 +153,11 @@ def test_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     small = DistilledRendererConfig(width=32, layers=1, channels_8=8, channels_16=8, channels_32=4, channels_64=4)
     DistilledRenderer(small).save_pretrained("weights/distill")
     NeuroPBR(NeuroPBRConfig(channels=8, growth=1, levels=3, summary=16)).save_pretrained("weights/neuropbr")
+    for name, model in zip(("pixelscene-vqgan", "pixelscene"), models(), strict=True):
+        model.save_pretrained(f"weights/{name}")
     for source in PYTHON:
         exec(compile(source, "README.md", "exec"), {})
-    assert Image.open("x.png").size == (64, 64)
+    assert Image.open("x.png").size == (64, 64) and Image.open("castle.png").size == (320, 200)
     assert DistilledRenderer.from_pretrained("org/distill").config == small
 
 

@@ -70,7 +70,7 @@ class Config:
     """Folder of a run to go on with; its own settings are used."""
     model: PixelTransformerConfig = field(default_factory=PixelTransformerConfig)
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(out="runs/prior", steps=4000, batch_size=16, ema=0.998, save_every=250)
+        default_factory=lambda: RunConfig(out="runs/prior", steps=4000, batch_size=16, save_every=250)
     )
 
     def __post_init__(self) -> None:

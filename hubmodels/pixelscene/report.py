@@ -8,7 +8,7 @@ of others, training pictures as the tokenizer gives them back.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -67,7 +67,7 @@ def compared(made: Array, true: Array) -> dict[str, float]:
     }
 
 
-def quick(model: PixelVQGAN, pictures: list[Picture]) -> dict[str, float]:
+def quick(model: PixelVQGAN, pictures: Iterable[Picture]) -> dict[str, float]:
     """Means over pictures; edges and dither are shares of the true ones. usage is of the codebook, by all of them."""
     rows, tokens = [], []
     for picture in pictures:
@@ -137,7 +137,7 @@ def coarse(picture: Picture) -> Array:
     return np.pad(means, ((0, 24 - rows), (0, 40 - columns), (0, 0)), mode="edge").astype(np.float32)
 
 
-def nearest(pictures: list[Picture], known: Array) -> tuple[Array, Array]:
+def nearest(pictures: Iterable[Picture], known: Array) -> tuple[Array, Array]:
     """How far the nearest of `known` (N, 24, 40, 3) is from each picture, as it is or mirrored, and which it is.
 
     The distance is the mean difference of the squares' colours in OKLab, times 100.
@@ -171,7 +171,7 @@ def report(
     captions, painted = [row["caption"] for row in test], [read(row) for row in test]
     groups = {"painted": data.painted} | ({} if data.real is None else {"real": data.real})
     tokenizer = {
-        name: quick(vqgan, [read(row) for row in progress(own, f"{name} pictures read")])
+        name: quick(vqgan, (read(row) for row in progress(own, f"{name} pictures rebuilt")))
         for name, own in groups.items()
     }
 
@@ -222,13 +222,13 @@ def remembered(
     painted = [row for row, source in enumerate(train["source"][:]) if source == "procedural"]
     some = [painted[at] for at in np.linspace(0, len(painted) - 1, min(100, len(painted))).round().astype(int)]
     copies = []
-    for row in some:
+    for row in progress(some, "copies"):
         indices, palette = read(train[row])
         _, again, _ = rebuilt(vqgan, (indices, palette))
         copies.append(float(nearest([(again, palette)], known[[row]])[0][0]))
     copy = float(np.quantile(copies, 0.99))
-    apart, which = nearest(made, known)
-    fresh, _ = nearest(unseen, known)
+    apart, which = nearest(progress(made, "drawn beside training"), known)
+    fresh, _ = nearest(progress(unseen, "unseen beside training"), known)
     found = {
         "copy": copy,
         "drawn": {"least": float(apart.min()), "median": float(np.median(apart))},
@@ -311,7 +311,7 @@ An index picture goes in with its palette, and comes out as one token for {strid
 palette make a picture again, always of exactly the palette's colours. {millions:.2f} M parameters.
 
 ```python
-tokens = model.encode(indices, palette)   # (B, H, W) and (B, K, 3) OKLab -> (B, H / {stride}, W / {stride})
+tokens = model.encode(indices, palette)  # (B, H, W) and (B, K, 3) OKLab -> (B, H / {stride}, W / {stride})
 indices = model.decode(tokens, palette)
 ```
 

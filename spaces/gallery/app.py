@@ -6,17 +6,21 @@ import gradio as gr
 
 from hubmodels import DistilledRenderer, NeuroPBR
 from hubmodels.hub import released
+from hubmodels.pixelscene.scene import Pair
 from spaces.distill import app as distill
 from spaces.neuropbr import app as neuropbr
+from spaces.pixelscene import app as pixelscene
 
 
-def demo(renderer: DistilledRenderer, materials: NeuroPBR) -> gr.Blocks:
+def demo(renderer: DistilledRenderer, materials: NeuroPBR, pair: Pair) -> gr.Blocks:
     """The page. Takes the models, so that tiny ones can stand in for them."""
     with gr.Blocks(title="hubmodels", analytics_enabled=False, delete_cache=neuropbr.KEPT_S) as blocks, gr.Tabs():
         with gr.Tab("distill"):
             distill.page(renderer)
         with gr.Tab("neuropbr"):
             neuropbr.page(materials)
+        with gr.Tab("pixelscene"):
+            pixelscene.page(pair)
     return blocks
 
 
@@ -25,7 +29,7 @@ def main() -> None:
     try:
         renderer = DistilledRenderer.from_pretrained(released("distill", "DISTILL"))
         materials = NeuroPBR.from_pretrained(released("neuropbr", "NEUROPBR"))
-        distill.serve(demo(renderer, materials))
+        distill.serve(demo(renderer, materials, pixelscene.released_pair()))
     except (ValueError, OSError) as error:
         sys.exit(f"gallery: {error}")
 

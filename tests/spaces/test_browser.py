@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -93,6 +94,21 @@ def test_one_thing_changes_and_the_rest_stays(page: Page) -> None:
     after = picture(page, 1, "#changed img")
     assert agrees(read(after[None])[0], parse(page.locator("#changed .placed").inner_text())).exact
     page.screenshot(path=ROOT / "test-artifacts" / "distill_edit.png", full_page=True)
+
+
+def test_a_background_is_drawn_on_its_own_tab(page: Page) -> None:
+    page.get_by_role("tab", name="pixelscene").click()
+    box, said = page.locator("#scene-caption textarea"), "a castle on a hill at night, with the moon and trees"
+    while box.input_value() != said:  # a moment after a tab is first shown, gradio puts its own caption back
+        box.fill(said)
+        page.wait_for_timeout(1000)
+    page.locator("#scene-draw").click()
+    expect(page.locator("#scene-thumbs img")).to_have_count(2, timeout=90_000)
+    expect(box).to_have_value(said)
+    source = page.locator("#scene-large img").get_attribute("src") or ""
+    drawn = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+    assert drawn.size == (320, 200) and len(np.unique(np.asarray(drawn))) > 8
+    page.screenshot(path=ROOT / "test-artifacts" / "pixelscene_gallery.png", full_page=True)
 
 
 def test_the_page_fits_a_phone(page: Page) -> None:

@@ -11,7 +11,7 @@ MODELS = {
     "distill": ["distill"],
     "neuropbr": ["neuropbr"],
     "pixelscene": ["pixelscene-vqgan", "pixelscene"],
-    "gallery": ["distill", "neuropbr"],
+    "gallery": ["distill", "neuropbr", "pixelscene-vqgan", "pixelscene"],
 }
 
 

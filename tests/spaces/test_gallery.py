@@ -8,15 +8,16 @@ import test_distill_space
 import test_neuropbr_space
 
 from spaces.gallery import app
+from tests.pixelscene.test_scene import pair
 
 
 def test_every_system_has_a_tab() -> None:
-    blocks = app.demo(test_distill_space.tiny(), test_neuropbr_space.tiny())
+    blocks = app.demo(test_distill_space.tiny(), test_neuropbr_space.tiny(), pair())
     (tabs,) = [child for child in blocks.children if isinstance(child, gr.Tabs)]
-    assert [tab.label for tab in tabs.children if isinstance(tab, gr.Tab)] == ["distill", "neuropbr"]
+    assert [tab.label for tab in tabs.children if isinstance(tab, gr.Tab)] == ["distill", "neuropbr", "pixelscene"]
 
 
-@pytest.mark.parametrize("variable", ["DISTILL", "NEUROPBR"])
+@pytest.mark.parametrize("variable", ["DISTILL", "NEUROPBR", "VQGAN", "PRIOR"])
 def test_weights_that_are_not_there_are_named(variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for missing in (str(tmp_path), "org/nothing"):
         monkeypatch.setenv(variable, missing)
