@@ -46,7 +46,8 @@ def served(name: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
         server.terminate()
         server.wait(20)
     said = log.read_text()
-    assert "Traceback" not in said, said
+    # a browser that leaves in the middle of an upload is no error of the Space
+    assert said.count("Traceback") == said.count("starlette.requests.ClientDisconnect\n"), said
 
 
 @contextmanager
