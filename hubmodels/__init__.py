@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hubmodels.circular.model import CircularScene, CircularSceneConfig
     from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig
     from hubmodels.hub import HubModel
     from hubmodels.neuropbr.material import example_photos, make_material
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __version__: str
 
 _HOMES = {
+    "CircularScene": "hubmodels.circular.model",
+    "CircularSceneConfig": "hubmodels.circular.model",
     "DistilledRenderer": "hubmodels.distill.model",
     "DistilledRendererConfig": "hubmodels.distill.model",
     "HubModel": "hubmodels.hub",
@@ -35,6 +38,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "CircularScene",
+    "CircularSceneConfig",
     "DistilledRenderer",
     "DistilledRendererConfig",
     "HubModel",

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from math import prod
 
+import numpy as np
+
 from hubmodels.scenes.grammar import BOS, EOS, PAD
 from hubmodels.scenes.splits import chance
 
@@ -123,6 +125,35 @@ def decode(tokens: list[int]) -> str:
     if EOS in words:
         words = words[: words.index(EOS)]
     return " ".join(word for word in words if word not in (PAD, BOS))
+
+
+@lru_cache(maxsize=1)
+def mask_table() -> tuple[np.ndarray, np.ndarray]:
+    """The sentences as an automaton, in the form of `grammar.mask_table`: `allowed` and `follow`, both (states,
+    vocabulary). A state is the set of places, (template, words said), where a sentence can be."""
+    forms = [
+        [SLOTS[word.strip("{}").rstrip("2")] if "{" in word else (word,) for word in template.split()]
+        for template in TEMPLATES
+    ]
+    order = {frozenset((number, 0) for number in range(len(forms))): 0}
+    steps: list[tuple[int, str, frozenset[tuple[int, int]]]] = []
+    queue = list(order)
+    for state in queue:
+        for word in VOCABULARY[3:]:
+            after = frozenset((n, at + 1) for n, at in state if at < len(forms[n]) and word in forms[n][at])
+            if after:
+                steps.append((order[state], word, after))
+                if after not in order:
+                    order[after] = len(order)
+                    queue.append(after)
+    follow = np.full((len(order) + 1, len(VOCABULARY)), -1, np.int32)
+    for row, word, after in steps:
+        follow[row, TOKEN[word]] = order[after]
+    for state, row in order.items():
+        if any(at == len(forms[n]) for n, at in state):
+            follow[row, TOKEN[EOS]] = len(order)
+    follow[len(order), TOKEN[PAD]] = len(order)
+    return follow >= 0, follow
 
 
 def split_template(sentence: str) -> str:
