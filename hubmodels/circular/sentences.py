@@ -102,7 +102,7 @@ def _shown(text: str) -> str:
 
 
 def kinds(words: list[str]) -> list[str]:
-    """What each word of a sentence is about, a key of `SCENE_KINDS` or `TEMPLATE_KINDS`; "" where it is about nothing."""
+    """What each word of a sentence is about, a key of `SCENE_KINDS` or `TEMPLATE_KINDS`; "" for one about nothing."""
     known = SCENE_KINDS if is_scene(words) else TEMPLATE_KINDS
     return [next((kind for kind, members in known.items() if word in members), "") for word in words]
 
