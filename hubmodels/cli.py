@@ -61,9 +61,57 @@ def draw(
     print(f"wrote {output}")
 
 
+@app.command
+def roundtrip(
+    sentence: Positional[str],
+    output: Output = Path("scene.png"),
+    seed: int | None = None,
+    noise: float = 0.0,
+    words: bool = False,
+    scale: int = 1,
+    weights: str = "",
+) -> None:
+    """Paint a sentence and read it back from the picture alone.
+
+        hubmodels roundtrip "The red ball is left of the blue cube." -o scene.png --seed 3
+        hubmodels roundtrip "a large red ball in the left" --noise 0.2 --words
+
+    What the reader read is printed, word by word with its confidence; it sees nothing but the pixels of the file.
+
+    Args:
+        sentence: Of the scene language or of the templates; an unknown word is answered with those that are near it.
+        output: PNG to write.
+        seed: Of the noise in the painter's code, and of the layout where the weights have one; none, no noise.
+        noise: Sigma of Gaussian noise on the picture before it is read, 0 to 2; the file shows it.
+        words: Also write NAME-words.png: where in the picture each word lives.
+        scale: Enlarge the pixels of what is written this many times.
+        weights: Folder or Hub repository; the released weights if left out.
+    """
+    if not (0 <= noise <= 2 and 1 <= scale <= 16):
+        raise ValueError("--noise goes from 0 to 2 and --scale from 1 to 16")
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"pictures are saved as PNG, so the name must end in .png, got {output.name!r}")
+    from hubmodels import CircularScene
+    from hubmodels.circular.report import territories
+    from hubmodels.hub import released
+    from hubmodels.images import from_pil, save_png, to_pil
+
+    model = CircularScene.from_pretrained(weights or released("circular")).eval()
+    image, _ = model.roundtrip(sentence, seed, noise)
+    (reading,) = model.read(from_pil(image)[None])
+    written = {output: image}
+    if words:
+        written[output.with_stem(f"{output.stem}-words")] = to_pil(territories(model, sentence, seed))
+    for path, picture in written.items():
+        save_png(picture.resize((picture.width * scale, picture.height * scale), 0), path)
+        print(f"wrote {path}")
+    print(f"read: {reading.sentence}")
+    print("  ".join(f"{word} {sure:.0%}" for word, sure in reading.confidence))
+
+
 @app.command(name="eval")
 def evaluate(
-    system: Positional[Literal["distill", "neuropbr", "pixelscene"]],
+    system: Positional[Literal["distill", "circular", "neuropbr", "pixelscene"]],
     weights: str = "",
     report: Path = Path("report.json"),
     run: str = "",
@@ -73,6 +121,7 @@ def evaluate(
     vqgan_run: str = "",
     ablations: Path | None = None,
     rows: int | None = None,
+    afresh: int | None = None,
     seed: int = 1,
     size: int | None = None,
     card: bool = False,
@@ -80,6 +129,7 @@ def evaluate(
     """Measure a model on held-out data, beside what broken models would score.
 
         hubmodels eval distill --weights weights/distill --report runs/distill/report.json
+        hubmodels eval circular --weights weights/circular --report runs/circular/report.json
         hubmodels eval neuropbr --weights weights/neuropbr --report runs/neuropbr/report.json --data data/pbr-real
         hubmodels eval pixelscene --report runs/pixelscene/report.json --data data/vga --real data/vga-games
 
@@ -90,15 +140,16 @@ def evaluate(
         weights: Folder or Hub repository; the released weights if left out.
         report: JSON to write.
         run: Folder of the training run that made the weights, to say in the card how it went.
-        data: Folder or Hub id of a data set, whose test splits are used in full. distill: one of `scenes`, instead of
-            scenes rendered on the fly. neuropbr: one of real materials, beside those made up on the fly. pixelscene:
-            the painted pictures of training, which a judge learns on; data/vga if left out.
+        data: Folder or Hub id of a data set, whose test splits are used in full; not of circular. distill: one of
+            `scenes`, instead of scenes rendered on the fly. neuropbr: one of real materials, beside those made up on
+            the fly. pixelscene: the painted pictures of training, which a judge learns on; data/vga if left out.
         real: Of pixelscene: the pictures of games of training.
         vqgan: Of pixelscene: its tokenizer; the released one if left out.
         vqgan_run: Of pixelscene: folder of the tokenizer's training run, likewise.
         ablations: Of pixelscene: table of benchmarks.pixelscene_ablations, for the tokenizer's card.
-        rows: What is made on the fly: scenes of each split for distill, 1000 if left out; materials for neuropbr, 64;
-            pictures that pixelscene draws, 128.
+        rows: What is made on the fly: scenes of each split for distill, 1000 if left out; sentences for circular, 1000;
+            materials for neuropbr, 64; pictures that pixelscene draws, 128.
+        afresh: Of circular: steps for which another reader learns to read the pictures, 2000 if left out; 0 is none.
         seed: Of what is made on the fly.
         size: Texels a side of the maps of neuropbr, 256 if left out. Pictures of distill have the size of its network.
         card: Also rewrite the README.md in the weights' folder, and lay its pictures there, and the licences of --real.
@@ -116,6 +167,10 @@ def evaluate(
         raise ValueError(f"--size is for neuropbr: pictures of {system} have the size of its network")
     if system != "pixelscene" and (real or vqgan or vqgan_run or ablations):
         raise ValueError("--real, --vqgan, --vqgan-run and --ablations are for pixelscene")
+    if system != "circular" and afresh is not None:
+        raise ValueError("--afresh is for circular")
+    if system == "circular" and (data or (afresh or 0) < 0):
+        raise ValueError("circular is measured on sentences that are made up: leave out --data; --afresh is 0 or more")
     compared = ablations.read_text() if ablations else ""
     source = weights or released(system, "PRIOR" if system == "pixelscene" else "MODEL")
     licences = sorted(Path(real).glob("LICENSE-*.txt")) if real else []
@@ -132,6 +187,16 @@ def evaluate(
         scenes = measured.scenes_of(data) if data else measured.rendered(rows or 1000, seed)
         result = measured.report(model, scenes, seed, progress)
         files = measured.publish(model, result, scenes["test"], report)
+        cards = {source: (model, measured.card(result, training))}
+    elif system == "circular":
+        from hubmodels import CircularScene
+        from hubmodels.circular import report as measured
+
+        training = measured.history(Path(run)) if run else ""
+        model = CircularScene.from_pretrained(source).eval()
+        steps = measured.AFRESH if afresh is None else afresh
+        result = measured.report(model, rows or measured.ROWS, seed, steps, progress)
+        files = measured.publish(model, result, seed, report)
         cards = {source: (model, measured.card(result, training))}
     elif system == "neuropbr":
         from hubmodels import NeuroPBR

@@ -23,7 +23,7 @@ from hubmodels.circular.model import CircularScene, CircularSceneConfig, Trip
 from hubmodels.circular.report import oracle_exact, roundtrips, territories
 from hubmodels.circular.sentences import Language
 from hubmodels.images import from_pil, from_uint8, save, sheet, to_unit
-from hubmodels.losses import total_variation
+from hubmodels.losses import foreground_weights, total_variation, weighted_l1, weighted_l2
 from hubmodels.scenes.world import COLORS
 from hubmodels.training import Run, RunConfig, resumed, schedules
 from hubmodels.training.decay import decay_groups
@@ -37,7 +37,7 @@ class Weights:
     """The reader's likelihood of the sentence, from the picture alone."""
     alignment: float = 0.3
     """A sentence is nearer to its own picture than to the others of the batch."""
-    kl: float = 0.1
+    kl: float = 0.02
     """Of vae: price of what a code says beyond `free` nats a number."""
     free: float = 0.25
     commitment: float = 1.0
@@ -55,7 +55,9 @@ class Weights:
     language: float = 1.0
     """Of the language model."""
     teacher: float = 10.0
-    """The teacher's picture, where it is known: squared and absolute difference."""
+    """The teacher's picture, where it is known: squared difference and a fifth of the absolute one."""
+    foreground: float = 5.0
+    """How many pixels of paper a pixel of a thing is worth in it."""
     taught: float = 1.0
     """The reader reads the teacher's pictures too."""
 
@@ -76,7 +78,7 @@ class Config:
     workers: int = 0
     grounding: float = 0.0
     """Share of all sentences, 0 to 1, of which the teacher's picture is known; 0.01 is one in a hundred."""
-    lessons: float = 0.25
+    lessons: float = 0.5
     """Share of a batch that is drawn from the sentences with a teacher, if there are any."""
     channel: float = 1.0
     """Strength of what disturbs a picture before it is read; it rises from 0 within the first `ramp` of the steps."""
@@ -97,7 +99,7 @@ class Config:
     loss: Weights = field(default_factory=Weights)
     model: CircularSceneConfig = field(default_factory=CircularSceneConfig)
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(out="runs/circular", steps=8000, batch_size=32, save_every=250)
+        default_factory=lambda: RunConfig(out="runs/circular", steps=6000, batch_size=32, save_every=250)
     )
 
     def __post_init__(self) -> None:
@@ -174,10 +176,11 @@ def losses_of(
     }
     if config.model.bottleneck != "vae":
         del terms["kl"]
-    if teacher is not None and trip.read_teacher is not None:
+    if teacher is not None and trip.read_teacher is not None and batch["things"] is not None:
         taught = batch["taught"]
-        own = picture[taught] - teacher
-        terms["teacher"] = weight.teacher * (own.square().mean() + 0.2 * own.abs().mean())
+        things = foreground_weights(batch["things"], weight.foreground)
+        near = weighted_l2(picture[taught], teacher, things) + 0.2 * weighted_l1(picture[taught], teacher, things)
+        terms["teacher"] = weight.teacher * near
         read = trip.read_teacher[:, : tokens.shape[1] - 1]
         terms["taught"] = weight.taught * losses.consistency(read, tokens[taught, 1:])
     return {name: term for name, term in terms.items() if getattr(weight, name)}
@@ -196,7 +199,7 @@ def quick(network: CircularScene, sentences: list[str], config: Config) -> tuple
 def presets() -> dict[str, Config]:
     """The settings that --preset names."""
     scene = CircularSceneConfig(language="scenes", layout=True, slots=8)
-    page = CircularSceneConfig(bottleneck="vq", slots=64, z_dim=512)
+    page = CircularSceneConfig(bottleneck="vq", z_dim=512)
     brief = RunConfig(out="runs/circular-quick", steps=600, batch_size=32, save_every=200)
     return {
         "default": Config(),

@@ -1,7 +1,7 @@
 """What circular learns from: sentences made up as they are asked for, or those of a built data set.
 
 Batch: tokens (B, T) int64 padded with 0; layout (B, 7, 3) int64 or None; teacher (L, 3, 64, 64) uint8, pictures of
-the sentences whose numbers are in `taught` (L,) int64.
+the sentences whose numbers are in `taught` (L,) int64, with things (L, 64, 64) bool, where they show something.
 """
 
 import random
@@ -110,10 +110,12 @@ def collate(rows: list[Row], language: Language, layout: bool) -> Batch:
     tokens = [torch.tensor(encode(row.sentence, language)) for row in rows]
     taught = [number for number, row in enumerate(rows) if row.taught]
     scenes = [place(parse(rows[number].sentence), rows[number].seed) for number in taught]
+    pictures, instances = draw(pack(scenes), RESOLUTION) if scenes else (None, None)
     return {
         "tokens": nn.utils.rnn.pad_sequence(tokens, batch_first=True),
         "layout": torch.stack([laid_out(row.sentence, row.seed) for row in rows]) if layout else None,
-        "teacher": draw(pack(scenes), RESOLUTION)[0] if scenes else None,
+        "teacher": pictures,
+        "things": None if instances is None else instances > 0,
         "taught": torch.tensor(taught) if scenes else None,
     }
 

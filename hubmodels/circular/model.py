@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class CircularSceneConfig:
     """What a code passes: noise and a price for information, a visual vocabulary of `codes`, or nothing."""
     z_dim: int = 128
     """Numbers in the code of a whole picture."""
-    slots: int = 16
+    slots: int = 64
     """Parts of the code: the cells of a square grid; with a layout the paper and up to seven things."""
     codes: int = 512
     """Of vq: size of the visual vocabulary, a word of which each slot shows."""
@@ -223,8 +223,16 @@ class CircularScene(
         words, _ = self.reader(checked(pictures).to(next(self.parameters()).device))
         return words.float().log_softmax(2).cpu()
 
+    @overload
+    def roundtrip(self, sentence: str, seed: int | None = None, noise: float = 0.0) -> tuple[Image.Image, str]: ...
+
+    @overload
     def roundtrip(
-        self, sentence: str | Sequence[str], seed: int | None = None, noise: float = 0.0
+        self, sentence: list[str], seed: int | None = None, noise: float = 0.0
+    ) -> list[tuple[Image.Image, str]]: ...
+
+    def roundtrip(
+        self, sentence: str | list[str], seed: int | None = None, noise: float = 0.0
     ) -> tuple[Image.Image, str] | list[tuple[Image.Image, str]]:
         """Paint a sentence and read it back from the pixels, which are rounded to 8 bits as in a file.
 
