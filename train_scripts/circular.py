@@ -156,7 +156,7 @@ def main(config: Config) -> None:
 def losses_of(
     config: Config, trip: Trip, batch: Batch, teacher: Tensor | None, named: Tensor, grown: float
 ) -> dict[str, Tensor]:
-    """The weighted terms of the loss; those of weight 0 are left out."""
+    """The weighted terms of the loss. One of weight 0 stays, so that all processes agree on what is trained."""
     weight, tokens = config.loss, batch["tokens"]
     assert tokens is not None
     picture = trip.picture
@@ -174,8 +174,7 @@ def losses_of(
         "color": weight.color * losses.color_consistency(colors, trip.attention, tokens, named),
         "language": weight.language * losses.language(trip.next_words, tokens),
     }
-    if config.model.bottleneck != "vae":
-        del terms["kl"]
+    del terms["kl" if config.model.bottleneck != "vae" else "commitment"]
     if teacher is not None and trip.read_teacher is not None and batch["things"] is not None:
         taught = batch["taught"]
         things = foreground_weights(batch["things"], weight.foreground)
@@ -183,7 +182,7 @@ def losses_of(
         terms["teacher"] = weight.teacher * near
         read = trip.read_teacher[:, : tokens.shape[1] - 1]
         terms["taught"] = weight.taught * losses.consistency(read, tokens[taught, 1:])
-    return {name: term for name, term in terms.items() if getattr(weight, name)}
+    return terms
 
 
 def quick(network: CircularScene, sentences: list[str], config: Config) -> tuple[dict[str, float], list[str]]:

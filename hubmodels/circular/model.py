@@ -529,7 +529,7 @@ class Block(nn.Sequential):
     """Norm, activation, convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.GroupNorm(8, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+        super().__init__(nn.GroupNorm(min(8, inputs // 2), inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
 
 
 class Page(nn.Module):

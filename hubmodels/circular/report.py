@@ -7,6 +7,7 @@ stand beside what is measured: `shuffled`, the pictures of other sentences; `bla
 `untrained`, pictures of a painter with random weights; `teacher`, what the renderer of scenes draws.
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable, Iterable
@@ -313,8 +314,7 @@ def afresh(model: CircularScene, said: list[str], steps: int, seed: int, progres
             loss.backward()
             nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
             optimizer.step()
-    other = CircularScene(model.config).eval()
-    other.load_state_dict(model.state_dict())
+    other = copy.deepcopy(model)
     other.reader = reader.eval()
     pictures, language = painted(model, said, seed), model.config.language
     return {
