@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny import Tiny, TinyConfig
 from torch import Tensor
 
+from hubmodels.circular.model import CircularScene, CircularSceneConfig
 from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig, tokenize
 from hubmodels.hub import HubError, HubModel
 from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
@@ -37,6 +38,21 @@ def distilled_renderer() -> Example:
     config = DistilledRendererConfig(width=16, layers=1, feedforward=16, sentence=16, hidden=4, **small)
     sentences = ("The red ball is left of the blue cube.", "There are two green cubes.")
     return DistilledRenderer(config), (tokenize([caption(place(parse(said), 0)) for said in sentences]),)
+
+
+def circular_scene(**settings: Any) -> Example:
+    small = {"width": 32, "layers": 1, "heads": 2, "feedforward": 32, "painter": 16, "reader": 16, "reader_layers": 1}
+    model = CircularScene(CircularSceneConfig(**small, **settings))
+    tokens, layout = model.tokenized(["The red ball is left of the blue cube.", "There are two green cubes."])
+    return model, (tokens, layout, torch.rand(1, 3, 64, 64) * 2 - 1)
+
+
+def circular_scene_with_a_layout() -> Example:
+    return circular_scene(language="scenes", layout=True, slots=8)
+
+
+def circular_scene_of_visual_words() -> Example:
+    return circular_scene(bottleneck="vq", codes=16)
 
 
 def neuropbr() -> Example:
@@ -60,7 +76,10 @@ def pixel_transformer() -> Example:
     return PixelTransformer(config), (asked, torch.tensor([[0, 2]]), torch.tensor([[True, False]]))
 
 
-MODELS: list[Callable[[], Example]] = [tiny, distilled_renderer, neuropbr, pixel_vqgan, pixel_transformer]
+CIRCULAR = [circular_scene, circular_scene_with_a_layout, circular_scene_of_visual_words]
+MODELS: list[Callable[[], Example]] = [
+    *(tiny, distilled_renderer, *CIRCULAR, neuropbr, pixel_vqgan, pixel_transformer),
+]
 
 
 @pytest.fixture(params=MODELS, ids=lambda function: function.__name__)

@@ -22,7 +22,7 @@ from torch.distributed.run import get_args_parser
 from datasets_builders import neuropbr as materials
 from datasets_builders import pixelscene as backgrounds
 from datasets_builders import scenes
-from hubmodels import DistilledRenderer, NeuroPBR, cli
+from hubmodels import CircularScene, CircularSceneConfig, DistilledRenderer, NeuroPBR, cli
 from hubmodels.distill.model import DistilledRendererConfig
 from hubmodels.neuropbr.model import NeuroPBRConfig
 from hubmodels.scenes import parse, place, world
@@ -66,12 +66,14 @@ INTERFACES: dict[str, Callable] = {
     "hubmodels draw": parsed_only(cli.draw),
     "hubmodels eval": parsed_only(cli.evaluate),
     "hubmodels demo": parsed_only(cli.demo),
+    "hubmodels roundtrip": parsed_only(cli.roundtrip),
     "hubmodels pbr": parsed_only(cli.pbr),
     "hubmodels scene": parsed_only(cli.scene),
     "python -m datasets_builders.scenes": scenes.Config,
     "python -m datasets_builders.neuropbr": materials.Config,
     "python -m datasets_builders.pixelscene": backgrounds.Config,
     "accelerate launch train_scripts/distill.py": script_config("distill"),
+    "accelerate launch train_scripts/circular.py": script_config("circular"),
     "accelerate launch train_scripts/neuropbr.py": script_config("neuropbr"),
     "accelerate launch train_scripts/pixelscene_vqgan.py": script_config("pixelscene_vqgan"),
     "accelerate launch train_scripts/pixelscene_transformer.py": script_config("pixelscene_transformer"),
@@ -112,7 +114,7 @@ def test_a_command_is_accepted(command: str) -> None:
     [
         "hubmodels draw X --sed 7",
         "hubmodels paint X",
-        "hubmodels eval circular",
+        "hubmodels eval lens",
         "python -m datasets_builders.scenes --out x --row 5",
         "accelerate launch train_scripts/distill.py --run.step 5",
         "accelerate launch train_scripts/distil.py",
@@ -152,6 +154,7 @@ def test_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(0)
     small = DistilledRendererConfig(width=32, layers=1, channels_8=8, channels_16=8, channels_32=4, channels_64=4)
     DistilledRenderer(small).save_pretrained("weights/distill")
+    CircularScene(CircularSceneConfig(width=32, layers=1)).save_pretrained("weights/circular")
     NeuroPBR(NeuroPBRConfig(channels=8, growth=1, levels=3, summary=16)).save_pretrained("weights/neuropbr")
     for name, model in zip(("pixelscene-vqgan", "pixelscene"), models(), strict=True):
         model.save_pretrained(f"weights/{name}")

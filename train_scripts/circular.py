@@ -37,12 +37,12 @@ class Weights:
     """The reader's likelihood of the sentence, from the picture alone."""
     alignment: float = 0.3
     """A sentence is nearer to its own picture than to the others of the batch."""
-    kl: float = 0.02
+    kl: float = 0.03
     """Of vae: price of what a code says beyond `free` nats a number."""
     free: float = 0.25
     commitment: float = 1.0
     """Of vq: codes and their nearest visual words."""
-    spatial: float = 0.1
+    spatial: float = 0.5
     """Mumford-Shah: smooth between edges."""
     tv: float = 0.0
     """Total variation."""
@@ -82,7 +82,7 @@ class Config:
     """Share of a batch that is drawn from the sentences with a teacher, if there are any."""
     channel: float = 1.0
     """Strength of what disturbs a picture before it is read; it rises from 0 within the first `ramp` of the steps."""
-    ramp: float = 0.2
+    ramp: float = 0.3
     """The price of information rises with it."""
     lr: float = 3e-3
     """Peak of the one-cycle schedule."""
@@ -99,7 +99,7 @@ class Config:
     loss: Weights = field(default_factory=Weights)
     model: CircularSceneConfig = field(default_factory=CircularSceneConfig)
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(out="runs/circular", steps=6000, batch_size=32, save_every=250)
+        default_factory=lambda: RunConfig(out="runs/circular", steps=3000, batch_size=32, save_every=250)
     )
 
     def __post_init__(self) -> None:
@@ -175,13 +175,12 @@ def losses_of(
         "language": weight.language * losses.language(trip.next_words, tokens),
     }
     del terms["kl" if config.model.bottleneck != "vae" else "commitment"]
-    if teacher is not None and trip.read_teacher is not None and batch["things"] is not None:
+    if teacher is not None and batch["things"] is not None:
         taught = batch["taught"]
         things = foreground_weights(batch["things"], weight.foreground)
         near = weighted_l2(picture[taught], teacher, things) + 0.2 * weighted_l1(picture[taught], teacher, things)
         terms["teacher"] = weight.teacher * near
-        read = trip.read_teacher[:, : tokens.shape[1] - 1]
-        terms["taught"] = weight.taught * losses.consistency(read, tokens[taught, 1:])
+        terms["taught"] = weight.taught * losses.consistency(trip.read_teacher, tokens[taught, 1:])
     return terms
 
 
@@ -202,7 +201,15 @@ def presets() -> dict[str, Config]:
     brief = RunConfig(out="runs/circular-quick", steps=600, batch_size=32, save_every=200)
     return {
         "default": Config(),
-        "grounded": Config(preset="grounded", grounding=0.01, model=scene),
+        "grounded": Config(
+            preset="grounded",
+            grounding=0.01,
+            lr=2e-3,
+            ramp=0.2,
+            loss=Weights(kl=0.02, spatial=0.1),
+            model=scene,
+            run=RunConfig(out="runs/circular-grounded", steps=5000, batch_size=32, save_every=250),
+        ),
         "vq": Config(preset="vq", model=page),
         "scene": Config(preset="scene", model=scene),
         "quick": Config(

@@ -117,8 +117,8 @@ class Trip:
     """(B, S, T): how much each slot looks at each word."""
     territory: Tensor
     """(B, S, 64, 64): which pixels each slot draws, in [0, 1]."""
-    read_teacher: Tensor | None
-    """(L, T - 1, V): what the reader says of the teacher's pictures."""
+    read_teacher: Tensor
+    """(L, T - 1, V): what the reader says of the teacher's pictures, L of them or none."""
 
 
 @dataclass(frozen=True)
@@ -156,19 +156,18 @@ class CircularScene(
             tokens: (B, T), padded with 0.
             layout: (B, 7, 3) from `laid_out`, where the model has a layout.
             teacher: (L, 3, 64, 64), pictures that are disturbed and read as well.
-            strength: of the channel; 0 leaves it out.
+            strength: of the channel in training; 0 leaves it out. In evaluation there is none.
         """
         states, next_words = self.language(tokens)
         mean, log_variance, attention = self.painter.code(states, tokens, layout)
         code, commitment = self.painter.bottleneck(mean, log_variance, self.training)
         picture, territory = self.painter.draw(code, layout)
         shown = picture if teacher is None else torch.cat([picture, teacher.to(picture.dtype)])
-        words, seen = self.reader(disturb(shown, strength))
-        words, taught = words[: len(picture)], words[len(picture) :]
+        words, seen = self.reader(disturb(shown, strength if self.training else 0.0))
         return Trip(
             next_words,
             picture,
-            words[:, : tokens.shape[1] - 1],
+            words[: len(picture), : tokens.shape[1] - 1],
             self.language.embedded(states, tokens),
             seen[: len(picture)],
             mean,
@@ -176,7 +175,7 @@ class CircularScene(
             commitment,
             attention,
             territory,
-            taught if teacher is not None else None,
+            words[len(picture) :, : tokens.shape[1] - 1],
         )
 
     # --- what people call ---------------------------------------------------------------------------------------
