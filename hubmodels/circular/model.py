@@ -196,12 +196,19 @@ class CircularScene(
 
     @torch.inference_mode()
     def codes(self, tokens: Tensor, layout: Tensor | None = None, seed: int | None = None) -> Tensor:
-        """The codes (B, S, C) that pictures are painted from; arguments as of `tokenized` and `paint`."""
-        mean, log_variance, _ = self.painter.code(self.language(tokens)[0], tokens, layout)
+        """The codes (B, S, C) that pictures are painted from; arguments as of `tokenized` and `paint`.
+
+        All sentences get the same noise under a seed, so what is painted of one does not hang on the others.
+        """
+        return self._coded(tokens, layout, seed)[0]
+
+    def _coded(self, tokens: Tensor, layout: Tensor | None, seed: int | None) -> tuple[Tensor, Tensor]:
+        """Codes (B, S, C), and what each slot looked at (B, S, T)."""
+        mean, log_variance, attention = self.painter.code(self.language(tokens)[0], tokens, layout)
         if seed is not None and self.config.bottleneck == "vae":
-            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(mean)
+            noise = torch.randn(mean.shape[1:], generator=torch.Generator().manual_seed(seed)).to(mean)
             mean = mean + noise * (0.5 * log_variance).exp()
-        return self.painter.bottleneck(mean, log_variance, False)[0]
+        return self.painter.bottleneck(mean, log_variance, False)[0], attention
 
     @torch.inference_mode()
     def read(self, pictures: Tensor) -> list[Reading]:
@@ -238,7 +245,7 @@ class CircularScene(
         Args:
             sentence: one, or several.
             seed: see `paint`.
-            noise: sigma of Gaussian noise on the picture before it is read.
+            noise: sigma of Gaussian noise on the picture before it is read, the same for all sentences.
 
         Returns:
             The picture and what was read; a list of pairs for several sentences.
@@ -248,7 +255,7 @@ class CircularScene(
         """
         pictures = self.paint([sentence] if isinstance(sentence, str) else sentence, seed)
         generator = torch.Generator().manual_seed(seed or 0)
-        pictures = pictures + noise * torch.randn(pictures.shape, generator=generator).to(pictures)
+        pictures = pictures + noise * torch.randn(pictures.shape[1:], generator=generator).to(pictures)
         pictures = from_uint8(to_uint8(pictures))
         pairs = [
             (to_pil(picture), reading.sentence) for picture, reading in zip(pictures, self.read(pictures), strict=True)
@@ -262,8 +269,8 @@ class CircularScene(
         That is how much the slot that draws a pixel looked at the word, by the most that any pixel's did.
         """
         tokens, layout = self.tokenized([sentence], seed or 0)
-        mean, log_variance, attention = self.painter.code(self.language(tokens)[0], tokens, layout)
-        _, territory = self.painter.draw(self.painter.bottleneck(mean, log_variance, False)[0], layout)
+        code, attention = self._coded(tokens, layout, seed)
+        _, territory = self.painter.draw(code, layout)
         maps = torch.einsum("st,shw->thw", attention[0], territory[0])
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-6)
 

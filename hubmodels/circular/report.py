@@ -51,8 +51,9 @@ PATCH = 16
 
 
 def painted(model: CircularScene, sentences: list[str], seed: int) -> Tensor:
-    """Pictures (B, 3, 64, 64) in [-1, 1] as a file has them, of 8 bits a channel."""
-    return from_uint8(to_uint8(model.paint(sentences, seed))).cpu()
+    """Pictures (B, 3, 64, 64) in [-1, 1] as a file has them, of 8 bits a channel; every 32 have a seed of their own."""
+    parts = [model.paint(sentences[i : i + 32], seed + i) for i in range(0, len(sentences), 32)]
+    return from_uint8(to_uint8(torch.cat(parts))).cpu()
 
 
 def read_back(model: CircularScene, pictures: Tensor) -> list[str]:

@@ -93,7 +93,9 @@ def words(sentence: str, language: Language) -> list[str]:
             return grammar.words(sentence)
         return templates.fill(*templates.parse_template(sentence.strip().removesuffix("."))).split()
     except (GrammarError, TemplateError) as error:
-        raise SentenceError(str(error)) from None
+        # places, which the grammar of scenes can say, are not in this language
+        hint = str(error).replace("the caption", "the sentence").replace("expected at, ", "expected ")
+        raise SentenceError(hint) from None
 
 
 def _shown(text: str) -> str:

@@ -113,8 +113,8 @@ def _sentence(error: Exception) -> str:
 
 
 def refusal(message: str) -> gr.Error:
-    """What a person did wrong: shown on the page, not in the server's log."""
-    return gr.Error(message, title="Not like this", print_exception=False)
+    """What a person did wrong: shown on the page, which takes it for HTML, and not in the server's log."""
+    return gr.Error(html.escape(message), title="Not like this", print_exception=False)
 
 
 def understood(caption: str, seed: int) -> Scene:

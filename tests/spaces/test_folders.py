@@ -10,8 +10,9 @@ from served import ROOT
 MODELS = {
     "distill": ["distill"],
     "neuropbr": ["neuropbr"],
+    "circular": ["circular", "circular-grounded"],
     "pixelscene": ["pixelscene-vqgan", "pixelscene"],
-    "gallery": ["distill", "neuropbr", "pixelscene-vqgan", "pixelscene"],
+    "gallery": ["distill", "circular", "circular-grounded", "neuropbr", "pixelscene-vqgan", "pixelscene"],
 }
 
 

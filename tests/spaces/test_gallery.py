@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import test_circular_space
 import test_distill_space
 import test_neuropbr_space
 
@@ -11,13 +12,22 @@ from spaces.gallery import app
 from tests.pixelscene.test_scene import pair
 
 
+TABS = "distill", "circular", "neuropbr", "pixelscene"
+
+
 def test_every_system_has_a_tab() -> None:
-    blocks = app.demo(test_distill_space.tiny(), test_neuropbr_space.tiny(), pair())
+    blocks = app.demo(
+        test_distill_space.tiny(),
+        test_circular_space.tiny(),
+        test_circular_space.tiny(grounded=True),
+        test_neuropbr_space.tiny(),
+        pair(),
+    )
     (tabs,) = [child for child in blocks.children if isinstance(child, gr.Tabs)]
-    assert [tab.label for tab in tabs.children if isinstance(tab, gr.Tab)] == ["distill", "neuropbr", "pixelscene"]
+    assert [tab.label for tab in tabs.children if isinstance(tab, gr.Tab)] == list(TABS)
 
 
-@pytest.mark.parametrize("variable", ["DISTILL", "NEUROPBR", "VQGAN", "PRIOR"])
+@pytest.mark.parametrize("variable", ["DISTILL", "CIRCULAR", "GROUNDED", "NEUROPBR", "VQGAN", "PRIOR"])
 def test_weights_that_are_not_there_are_named(variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for missing in (str(tmp_path), "org/nothing"):
         monkeypatch.setenv(variable, missing)
