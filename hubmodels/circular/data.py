@@ -1,23 +1,28 @@
 """What circular learns from: sentences made up as they are asked for, or those of a built data set.
 
-Batch: tokens (B, T) int64 padded with 0; layout (B, 7, 3) int64 or None; teacher (L, 3, 64, 64) uint8, pictures of
+Batch: tokens (B, T) int64 padded with 0, and heard (B, T), what should be read of their pictures; layout (B, 7, 3) int64 or None; teacher (L, 3, 64, 64) uint8, pictures of
 the sentences whose numbers are in `taught` (L,) int64, with things (L, 64, 64) bool, where they show something.
 """
 
 import random
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hubmodels.circular.model import RESOLUTION, laid_out
-from hubmodels.circular.sentences import Language, encode, is_scene, sample, split
+from hubmodels.circular.sentences import Language, encode, is_scene, meaning, sample, split
 from hubmodels.scenes import parse, place
 from hubmodels.scenes.renderer import draw, pack
 
 Batch = dict[str, Tensor | None]
+Wording = Literal["said", "canonical"]
+"""What should be read of a picture: the sentence as it was said, or the one that stands for all of its meaning. A scene
+does not tell whether the ball was left of the cube or the cube right of the ball; a reader that says all words at once
+would mix the two."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,18 @@ def _column(data: str, table: str, split: str) -> list[str]:
         ) from error
 
 
-def collate(rows: list[Row], language: Language, layout: bool) -> Batch:
+def collate(rows: list[Row], language: Language, layout: bool, wording: Wording = "said") -> Batch:
     """Rows as arrays; teachers draw their pictures now."""
-    tokens = [torch.tensor(encode(row.sentence, language)) for row in rows]
+    said = [row.sentence for row in rows]
+    heard = said if wording == "said" else [meaning(sentence) for sentence in said]
+    tokens = [torch.tensor(encode(sentence, language)) for sentence in [*said, *heard]]
+    said_tokens, heard_tokens = nn.utils.rnn.pad_sequence(tokens, batch_first=True).split(len(rows))
     taught = [number for number, row in enumerate(rows) if row.taught]
     scenes = [place(parse(rows[number].sentence), rows[number].seed) for number in taught]
     pictures, instances = draw(pack(scenes), RESOLUTION) if scenes else (None, None)
     return {
-        "tokens": nn.utils.rnn.pad_sequence(tokens, batch_first=True),
+        "tokens": said_tokens,
+        "heard": heard_tokens,
         "layout": torch.stack([laid_out(row.sentence, row.seed) for row in rows]) if layout else None,
         "teacher": pictures,
         "things": None if instances is None else instances > 0,
@@ -120,9 +129,9 @@ def collate(rows: list[Row], language: Language, layout: bool) -> Batch:
     }
 
 
-def loader(rows: Sentences, batch: int, layout: bool, workers: int) -> DataLoader:
+def loader(rows: Sentences, batch: int, layout: bool, workers: int, wording: Wording = "said") -> DataLoader:
     """Batches of sentences, in an order that the run decides."""
-    together = partial(collate, language=rows.language, layout=layout)
+    together = partial(collate, language=rows.language, layout=layout, wording=wording)
     return DataLoader(rows, batch, shuffle=True, collate_fn=together, num_workers=workers, drop_last=True)
 
 

@@ -217,9 +217,10 @@ class Run:
                 network.train(training)
 
     def score(self, value: float) -> None:
-        """How good the averaged weights are; higher is better. The best are saved after this batch."""
+        """How good the averaged weights are; higher is better. The best, the latest of equals, are saved after this
+        batch."""
         self._journal.add({"score": value})
-        if self._best is None or value > self._best["score"]:
+        if self._best is None or value >= self._best["score"]:
             self._best, self._new_best = {"step": self.step, "score": float(value)}, True
 
     def export(self, model: nn.Module, folder: str = "export") -> Path:

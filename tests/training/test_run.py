@@ -203,6 +203,12 @@ def test_the_best_the_last_and_every_nth_checkpoint_stay_and_the_best_is_exporte
     assert not torch.equal(exported["head.weight"], tensors(tmp_path, 8)["average_0/head.weight"])
 
 
+def test_of_equal_scores_the_latest_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_BEST_AT", "6")  # as far from 4 as from 8, where it is scored
+    toy.main(config(tmp_path, save_every=1))
+    assert checkpoint.steps_in(tmp_path / "checkpoints") == [8]
+
+
 def test_accumulated_micro_batches_make_the_step_of_the_whole_batch(tmp_path: Path) -> None:
     plain = toy.NetworkConfig(dropout=0.0, norm=False)
     whole = replace(config(tmp_path / "whole", batch_size=4), network=plain, noise=0.0)
