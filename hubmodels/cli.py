@@ -84,7 +84,7 @@ def roundtrip(
         seed: Of the noise in the painter's code, and of the layout where the weights have one; none, no noise.
         noise: Sigma of Gaussian noise on the picture before it is read, 0 to 2; the file shows it.
         words: Also write NAME-words.png: where in the picture each word lives.
-        scale: Enlarge the pixels of what is written this many times.
+        scale: Enlarge the pixels of the picture this many times.
         weights: Folder or Hub repository; the released weights if left out.
     """
     if not (0 <= noise <= 2 and 1 <= scale <= 16):
@@ -94,16 +94,16 @@ def roundtrip(
     from hubmodels import CircularScene
     from hubmodels.circular.report import territories
     from hubmodels.hub import released
-    from hubmodels.images import from_pil, save_png, to_pil
+    from hubmodels.images import from_pil, save_png, sheet
 
     model = CircularScene.from_pretrained(weights or released("circular")).eval()
     image, _ = model.roundtrip(sentence, seed, noise)
     (reading,) = model.read(from_pil(image)[None])
-    written = {output: image}
+    written = {output: image.resize((image.width * scale, image.height * scale), 0)}
     if words:
-        written[output.with_stem(f"{output.stem}-words")] = to_pil(territories(model, sentence, seed))
+        written[output.with_stem(f"{output.stem}-words")] = sheet(*territories(model, sentence, seed), 8)
     for path, picture in written.items():
-        save_png(picture.resize((picture.width * scale, picture.height * scale), 0), path)
+        save_png(picture, path)
         print(f"wrote {path}")
     print(f"read: {reading.sentence}")
     print("  ".join(f"{word} {sure:.0%}" for word, sure in reading.confidence))

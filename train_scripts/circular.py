@@ -93,8 +93,8 @@ class Config:
     weight_decay: float = 0.01
     evaluate_every: int = 500
     evaluate_on: int = 256
-    """Validation sentences that are painted and read each time. What decides which weights are best is the share that is
-    read exactly; with teachers also the share of which the reader of scenes sees exactly the scene."""
+    """Validation sentences that are painted and read each time. The share that is read exactly decides which weights
+    are best; with teachers also the share of which the reader of scenes sees exactly the scene."""
     start: str = ""
     """Weights to begin with, a folder or a Hub repository; they bring their settings along."""
     resume: str = ""
@@ -147,7 +147,7 @@ def main(config: Config) -> None:
             with run.averaged(model) as network:
                 scores, lines = quick(network, unseen, config)
                 run.log_images("roundtrips", to_unit(from_pil(sheet(network.paint(unseen[:16], 0), lines[:16], 4))))
-                run.log_images("words", to_unit(territories(network, unseen[0])))
+                run.log_images("words", to_unit(from_pil(sheet(*territories(network, unseen[0]), 8))))
             run.log(**scores)
             run.score(sum(scores[name] for name in ("exact", "oracle") if name in scores))
             summary = [f"{run.step} steps", *(f"{name} {value:.4f}" for name, value in scores.items()), *lines]

@@ -1,7 +1,8 @@
 """What circular learns from: sentences made up as they are asked for, or those of a built data set.
 
-Batch: tokens (B, T) int64 padded with 0, and heard (B, T), what should be read of their pictures; layout (B, 7, 3) int64 or None; teacher (L, 3, 64, 64) uint8, pictures of
-the sentences whose numbers are in `taught` (L,) int64, with things (L, 64, 64) bool, where they show something.
+Batch: tokens (B, T) int64 padded with 0, and heard (B, T), what should be read of their pictures; layout (B, 7, 3)
+int64 or None; teacher (L, 3, 64, 64) uint8, pictures of the sentences whose numbers are in `taught` (L,) int64, with
+things (L, 64, 64) bool, where they show something.
 """
 
 import random

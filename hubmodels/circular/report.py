@@ -24,7 +24,7 @@ from hubmodels.circular.channel import disturb
 from hubmodels.circular.data import Sentences, held_out
 from hubmodels.circular.model import RESOLUTION, CircularScene, Reader, likeliest
 from hubmodels.circular.sentences import encode, is_scene, joined, kinds, meaning, swaps, words
-from hubmodels.images import from_uint8, grid, save_png, sheet, to_pil, to_uint8
+from hubmodels.images import from_uint8, save_png, sheet, to_uint8
 from hubmodels.losses import total_variation
 from hubmodels.scenes import parse, place
 from hubmodels.scenes.reader import agrees, read
@@ -507,19 +507,19 @@ def publish(model: CircularScene, result: dict, seed: int, path: Path) -> list[P
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     save_png(sheet(pictures, lines, 8), path.parent / "roundtrips.png")
-    some = sorted(said, key=len)[:4]
-    save_png(to_pil(grid(torch.cat([_padded(territories(model, s), 12) for s in some]), 12)), path.parent / "words.png")
+    rows = [territories(model, sentence, seed) for sentence in sorted(said, key=len)[:4]]
+    columns = max(len(tiles) for tiles, _ in rows)
+    white = [torch.ones(columns - len(tiles), *tiles.shape[1:]) for tiles, _ in rows]
+    tiles = torch.cat([part for (tiles, _), rest in zip(rows, white, strict=True) for part in (tiles, rest)])
+    under = [text for tiles, texts in rows for text in [*texts, *[""] * (columns - len(tiles))]]
+    save_png(sheet(tiles, under, columns), path.parent / "words.png")
     return [path, path.parent / "roundtrips.png", path.parent / "words.png"]
 
 
-def territories(model: CircularScene, sentence: str, seed: int | None = None) -> Tensor:
-    """(3, 64, 64 N) in [-1, 1]: the picture of a sentence, then for each of its words where in the picture it lives."""
+def territories(model: CircularScene, sentence: str, seed: int | None = None) -> tuple[Tensor, list[str]]:
+    """For a sheet: the picture of a sentence, then for each of its words where in the picture it lives,
+    (W + 1, 3, 64, 64) in [-1, 1]; and what to write under them."""
+    said = words(sentence, model.config.language)
     picture = model.paint([sentence], seed)[0].cpu()
-    maps = model.where(sentence, seed)[1 : len(encode(sentence, model.config.language)) - 1].cpu()
-    return torch.cat([picture, *((picture + 1) * m - 1 for m in maps)], 2)
-
-
-def _padded(strip: Tensor, tiles: int) -> Tensor:
-    """(tiles, 3, 64, 64) of a strip of tiles, cut or filled up with white."""
-    found = torch.stack(strip.split(RESOLUTION, 2)[:tiles])
-    return torch.cat([found, found.new_ones(tiles - len(found), *found.shape[1:])])
+    maps = model.where(sentence, seed)[1 : len(said) + 1].cpu()
+    return torch.stack([picture, *((picture + 1) * m - 1 for m in maps)]), [sentence, *said]

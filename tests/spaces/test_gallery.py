@@ -11,7 +11,6 @@ import test_neuropbr_space
 from spaces.gallery import app
 from tests.pixelscene.test_scene import pair
 
-
 TABS = "distill", "circular", "neuropbr", "pixelscene"
 
 

@@ -104,7 +104,14 @@ def test_sentences_of_a_data_set(tmp_path: Path, language: Any) -> None:
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """On CPUs, as the README says; a term of weight 0 leaves no parameter for one process alone."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(SCRIPT)]
-    options = ["--preset=grounded", *OPTIONS, "--run.processes=2", "--loss.alignment=0", "--run.out", str(tmp_path / "run")]
+    options = [
+        "--preset=grounded",
+        *OPTIONS,
+        "--run.processes=2",
+        "--loss.alignment=0",
+        "--run.out",
+        str(tmp_path / "run"),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
     # its exit code means nothing on CPUs: now and then an interpreter aborts after all work is done
     done = subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
