@@ -125,11 +125,10 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     ("preset", "batch", "precision", "steps"),
     [
         ("default", 8, "no", 200),
-        ("default", 256, "bf16", 20),  # 200 take minutes; LOG.md has them
+        ("default", 256, "bf16", 8),  # 200 take minutes; LOG.md has them
         ("grounded", 8, "bf16", 200),
-        ("grounded", 64, "no", 40),
         ("vq", 8, "bf16", 200),
-        ("vq", 64, "no", 40),
+        ("vq", 64, "no", 24),
     ],
 )
 def test_no_nan_at_any_size_or_precision(tmp_path: Path, preset: str, batch: int, precision: Any, steps: int) -> None:

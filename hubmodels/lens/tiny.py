@@ -1,0 +1,148 @@
+"""The small parts of the embedded default, as real classes of `diffusers` and `transformers`, for pictures of 64 x 64.
+
+Nothing else in `lens` knows that they are small: any Stable Diffusion and any CLIP can stand in their place.
+"""
+
+import json
+from collections.abc import Sequence
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
+
+SIZE = 64
+WORDS = 16
+"""Tokens of the longest sentence, with those of its beginning and its end."""
+WIDTH = 64
+"""Of the text tower, which the UNet listens to."""
+TEMPLATES = (
+    "An image of {label}",
+    "a photo of a {label}",
+    "a picture of a {label}",
+    "the shape of a {label}",
+)
+PROMPTS = ("", "a clear photo of a {label}", "a camouflaged {label}", "a noisy photo of a {label}")
+
+
+# Types that diffusers and transformers declare are narrower than what they take.
+# pyright: reportArgumentType=false
+
+
+def tokenizer(labels: Sequence[str]) -> CLIPTokenizer:
+    """Byte pairs of the sentences that are ever said about `labels`."""
+    said = [template.format(label=label) for template in (*TEMPLATES, *PROMPTS) for label in labels]
+    pairs = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    pairs.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    letters = [chr(code) for code in range(33, 127)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        end_of_word_suffix="</w>",
+        initial_alphabet=letters,
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        show_progress=False,
+    )
+    pairs.train_from_iterator([sentence.lower() for sentence in said], trainer)
+    known = pairs.get_vocab()
+    for letter in letters:  # a word is never unknown: it can always be spelt
+        known.setdefault(f"{letter}</w>", len(known))
+    merges = [tuple(pair) for pair in json.loads(pairs.to_str())["model"]["merges"]]
+    return CLIPTokenizer(vocab=known, merges=merges, model_max_length=WORDS)
+
+
+def clip(words: CLIPTokenizer) -> CLIPModel:
+    """A vision transformer on 8 x 8 patches and a small text tower: 1.0 M parameters."""
+    text = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=WORDS,
+        projection_dim=64,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        image_size=SIZE,
+        patch_size=8,
+        hidden_size=144,
+        intermediate_size=288,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        projection_dim=64,
+    )
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64))
+
+
+def judge(labels: Sequence[str]) -> ResNetForImageClassification:
+    """A residual network, as different from a transformer as can be."""
+    return ResNetForImageClassification(
+        ResNetConfig(
+            embedding_size=24,
+            hidden_sizes=[24, 48, 96, 128],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
+        )
+    )
+
+
+def vae() -> AutoencoderKL:
+    """Latents of 16 x 16 cells of 4 numbers."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=SIZE,
+        mid_block_add_attention=False,
+    )
+
+
+def unet() -> UNet2DConditionModel:
+    """Sees noisy latents and those of the picture that is edited."""
+    return UNet2DConditionModel(
+        sample_size=SIZE // 4,
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=4,
+        cross_attention_dim=WIDTH,
+        norm_num_groups=8,
+    )
+
+
+def scheduler() -> DDIMScheduler:
+    """That of Stable Diffusion."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
+
+
+def listener(reader: CLIPModel) -> CLIPTextModel:
+    """The text tower of a CLIP, for the UNet to listen to."""
+    tower = CLIPTextModel(reader.config.text_config)
+    tower.load_state_dict(reader.text_model.state_dict())
+    return tower
