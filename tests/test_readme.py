@@ -8,6 +8,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -205,11 +206,16 @@ def test_the_world_is_as_large_as_it_says() -> None:
     assert f"any size from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}" in PROSE
 
 
-def test_the_table_of_settings_has_the_defaults() -> None:
-    rows = re.findall(r"^\|[^|]*\| `--([\w.-]+)` \| ([^|]+) \|", PROSE, re.MULTILINE)
-    assert len(rows) > 30
-    for name, said in rows:
-        value: Any = INTERFACES["accelerate launch train_scripts/neuropbr.py"]()
-        for part in name.replace("-", "_").split("."):
-            value = getattr(value, part)
-        assert said == (value[0] if isinstance(value, tuple) else str(value)), name
+@pytest.mark.parametrize(
+    ("heading", "script", "least"),
+    [("Materials from photos", "neuropbr", 30), ("Sentences that a picture carries", "circular", 10)],
+)
+def test_the_table_of_settings_has_the_defaults(heading: str, script: str, least: int) -> None:
+    part = PROSE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|[^|]*\| ((?:`--[\w.-]+`(?:, )?)+) \| ([^|]+) \|", part, re.MULTILINE)
+    assert len(rows) >= least
+    config: Any = INTERFACES[f"accelerate launch train_scripts/{script}.py"]()
+    for names, said in rows:
+        values = [attrgetter(name.replace("-", "_"))(config) for name in re.findall(r"`--([\w.-]+)`", names)]
+        texts = [value[0] if isinstance(value, tuple) else f"{value}" for value in values]
+        assert said.replace("1,000,000", "1000000") == ", ".join(filter(None, texts)), names
