@@ -46,7 +46,7 @@ VEIL = (51, 65, 85)
 EXAMPLES = (
     "The red ball is left of the blue cube.",
     "There are three small green stars. The background is black.",
-    "The large yellow ring is around the purple ball.",
+    "The large yellow ball is around the small purple cube.",
     "a large red ball in the left",
 )
 OTHER = "There are two green stars."

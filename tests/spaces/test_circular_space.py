@@ -69,6 +69,11 @@ def test_a_trip_is_that_of_the_model(models: tuple[CircularScene, CircularScene]
         assert [reading.sentence for _, reading in steps] == [reading.sentence for reading in read]
 
 
+@pytest.mark.parametrize("said", [*app.EXAMPLES, app.OTHER])
+def test_examples_are_sentences(models: tuple[CircularScene, CircularScene], said: str) -> None:
+    assert app.understood(models[0], said) == said
+
+
 def test_words_that_were_read_stand_for_words_that_were_said() -> None:
     said = sentences.words("The green ball is left of the blue cube.", "both")
     for read, found in (
