@@ -133,7 +133,8 @@ class DiffusionLens(
         own: dict[str, Tensor] = {}
         for name, tensor in found.items():
             layer, dot, part = name.removeprefix("unet.").removesuffix(".weight").rpartition(".")
-            layer = layer.replace(".processor.", ".").replace("to_out_lora", "to_out.0").replace("_lora", "")
+            layer = layer.removesuffix(".lora").replace(".processor.", ".")
+            layer = layer.replace("to_out_lora", "to_out.0").removesuffix("_lora")
             part = {"down": "lora_A", "up": "lora_B"}.get(part, part)
             if not dot or part not in ("lora_A", "lora_B") or name.startswith("text_encoder"):
                 raise HubError(f"{path} holds {name!r}, which is no LoRA of linear layers of a UNet")
