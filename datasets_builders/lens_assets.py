@@ -2,8 +2,8 @@
 
     python -m datasets_builders.lens_assets --out hubmodels/lens/assets
 
-The same bytes every time. The wheel of scikit-image that is read is that of CPython 3.11 on Linux, x86-64; nothing of it
-is run.
+The same bytes every time. The wheel of scikit-image that is read is the one for CPython 3.11 on Linux, x86-64; nothing
+of it is run.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from PIL import Image
 from datasets_builders.folder import BuildError
 from datasets_builders.packages import Package, member
 from datasets_builders.real_materials import THREEJS
-from hubmodels.lens.camo import ACROSS, CLASSES, LEVELS, SIDE, TEXTURE
+from hubmodels.lens.camo import ACROSS, CLASSES, SIDE, TEXTURE
 
 ANIMALS = Package(
     "animal-mnist",
@@ -70,6 +70,10 @@ EVEN = 32
 """Pixels around a pixel whose mean is taken out, so that no part of a texture is darker than the others."""
 DEVIATION = 42
 """Standard deviation of the levels of a texture; their mean is 128."""
+GREYS = (0, 85, 170, 255)
+"""Levels of a silhouette as silhouettes.png shows them."""
+THRESHOLDS = (43, 128, 213)
+"""From which level of the original on a pixel is brought to the next of `GREYS`, the nearest."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,11 @@ def array(content: bytes) -> bytes:
 
 
 def silhouettes() -> tuple[np.ndarray, dict[str, int]]:
-    """(N, SIDE, SIDE) uint8 in [0, LEVELS), all different, class by class, and how many of each class there are."""
+    """(N, SIDE, SIDE) uint8 from 0 to 3, all different, class by class, and how many of each class there are."""
     data = "animal_mnist/data/Animal_MNIST/animal_{}_version_3.gz"
     pictures = np.frombuffer(array(member(ANIMALS, data.format("data"))), np.uint8).reshape(-1, SIDE, SIDE)
     labels = np.frombuffer(array(member(ANIMALS, data.format("label"))), "<i8")
-    steps = ((pictures.astype(np.int64) * (LEVELS - 1) + 127) // 255).astype(np.uint8)
+    steps = np.digitize(pictures, THRESHOLDS).astype(np.uint8)
     different = [dict.fromkeys(one.tobytes() for one in steps[labels == label]) for label in range(len(CLASSES))]
     kept = np.frombuffer(b"".join(one for found in different for one in found), np.uint8)
     return kept.reshape(-1, SIDE, SIDE), {name: len(found) for name, found in zip(CLASSES, different, strict=True)}
@@ -121,8 +125,8 @@ def sheet(pictures: np.ndarray) -> bytes:
     missing = -len(pictures) % ACROSS
     whole = np.concatenate([pictures, np.zeros((missing, SIDE, SIDE), np.uint8)])
     whole = whole.reshape(-1, ACROSS, SIDE, SIDE).transpose(0, 2, 1, 3).reshape(-1, ACROSS * SIDE)
-    image = Image.fromarray(whole, "P")
-    image.putpalette([255 // (LEVELS - 1) * step for step in range(LEVELS) for _ in range(3)])
+    image = Image.frombytes("P", (whole.shape[1], whole.shape[0]), whole.tobytes())
+    image.putpalette([grey for grey in GREYS for _ in range(3)])
     return png(image)
 
 
@@ -145,6 +149,7 @@ package animal-mnist 0.4, file {animals}, sha256
 Silhouettes that were there more than once are here once.
 
 {mit}
+
 ## textures.png
 
 Textures of 256 x 256 pixels, one below the other: grey, half the size, evened out. All are dedicated to the public
@@ -170,7 +175,7 @@ def assets() -> dict[str, bytes]:
         silhouettes=len(found),
         animals=ANIMALS.file,
         digest=ANIMALS.sha256,
-        mit=member(ANIMALS, "animal_mnist-0.4.dist-info/licenses/LICENSE").decode().replace("\r\n", "\n"),
+        mit=member(ANIMALS, "animal_mnist-0.4.dist-info/licenses/LICENSE").decode().replace("\r\n", "\n").strip(),
         textures="\n".join(
             f"| {one.name} | {one.split} | {one.origin} | {one.package.name} {one.package.version} | {one.file} |"
             for one in TEXTURES
