@@ -23,14 +23,20 @@ SIZE = 64
 WORDS = 16
 """Tokens of the longest sentence, with those of its beginning and its end."""
 WIDTH = 64
-"""Of the text tower, which the UNet listens to."""
+"""Of the text towers of classifier and UNet."""
 TEMPLATES = (
     "An image of {label}",
     "a photo of a {label}",
     "a picture of a {label}",
     "the shape of a {label}",
 )
-PROMPTS = ("", "a clear photo of a {label}", "a camouflaged {label}", "a noisy photo of a {label}")
+PROMPTS = {
+    "camouflage": "a camouflaged {label}",
+    "haze": "a hazy photo of a {label}",
+    "noise": "a noisy photo of a {label}",
+    "clear": "a clear photo of a {label}",
+}
+"""What the UNet hears of a scene of a task, where it hears anything."""
 
 
 # Types that diffusers and transformers declare are narrower than what they take.
@@ -39,7 +45,7 @@ PROMPTS = ("", "a clear photo of a {label}", "a camouflaged {label}", "a noisy p
 
 def tokenizer(labels: Sequence[str]) -> CLIPTokenizer:
     """Byte pairs of the sentences that are ever said about `labels`."""
-    said = [template.format(label=label) for template in (*TEMPLATES, *PROMPTS) for label in labels]
+    said = [template.format(label=label) for template in (*TEMPLATES, *PROMPTS.values()) for label in labels]
     pairs = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     pairs.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
     letters = [chr(code) for code in range(33, 127)]
@@ -58,9 +64,9 @@ def tokenizer(labels: Sequence[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=known, merges=merges, model_max_length=WORDS)
 
 
-def clip(words: CLIPTokenizer) -> CLIPModel:
-    """A vision transformer on 8 x 8 patches and a small text tower: 1.0 M parameters."""
-    text = CLIPTextConfig(
+def text_config(words: CLIPTokenizer) -> CLIPTextConfig:
+    """Of a tower that hears `words`."""
+    return CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
@@ -72,6 +78,10 @@ def clip(words: CLIPTokenizer) -> CLIPModel:
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
+
+
+def clip(words: CLIPTokenizer) -> CLIPModel:
+    """A vision transformer on 8 x 8 patches and a small text tower: 1.0 M parameters."""
     vision = CLIPVisionConfig(
         image_size=SIZE,
         patch_size=8,
@@ -81,7 +91,9 @@ def clip(words: CLIPTokenizer) -> CLIPModel:
         num_attention_heads=4,
         projection_dim=64,
     )
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64))
+    return CLIPModel(
+        CLIPConfig(text_config=text_config(words).to_dict(), vision_config=vision.to_dict(), projection_dim=64)
+    )
 
 
 def judge(labels: Sequence[str]) -> ResNetForImageClassification:
@@ -103,7 +115,7 @@ def vae() -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        block_out_channels=(16, 24, 32),
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=8,
@@ -141,8 +153,7 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def listener(reader: CLIPModel) -> CLIPTextModel:
-    """The text tower of a CLIP, for the UNet to listen to."""
-    tower = CLIPTextModel(reader.config.text_config)
-    tower.load_state_dict(reader.text_model.state_dict())
-    return tower
+def listener(words: CLIPTokenizer) -> CLIPTextModel:
+    """What the UNet listens to: a small transformer that is trained along with it, as in Rombach et al. 2022,
+    section 3.3."""
+    return CLIPTextModel(text_config(words))

@@ -40,7 +40,7 @@ def base(conditioned: bool = False, seed: int = 0, latent: int = 4) -> Base:
         norm_num_groups=4,
     )
     said = words()
-    result = Base(vae, unet, tiny.listener(tiny.clip(said)), said, tiny.scheduler())
+    result = Base(vae, unet, tiny.listener(said), said, tiny.scheduler())
     for part in (result.vae, result.unet, result.text_encoder):
         part.requires_grad_(False).eval()
     return result
