@@ -170,8 +170,10 @@ def vae(config: Config) -> None:
 
 
 def mixed(config: Config, numbers: Tensor) -> Tensor:
-    """(B, 3, 64, 64): a quarter of the scenes in each way of hiding."""
-    parts = zip(numbers.tensor_split(len(TASKS)), TASKS, strict=True)
+    """(B, 3, 64, 64): few noisy scenes, which no code could hold, and as many of each other way of hiding."""
+    count = len(numbers)
+    ends = [(3 * count // 10) * (n + 1) for n in range(3)]
+    parts = zip(numbers.tensor_split(ends), ("camouflage", "haze", "clear", "noise"), strict=True)
     return torch.cat([shown("train", config.run.seed, part, task)[0] for part, task in parts])
 
 
@@ -184,10 +186,12 @@ def cropped(pictures: Tensor, side: int) -> Tensor:
 
 
 def differences(rebuilt: Tensor, pictures: Tensor) -> dict[str, Tensor]:
-    """Of pixels, and of the steps between neighbours, which the eye and a classifier look for."""
+    """Of pixels, of the means of 4 x 4 pixels, without which grain would win over colour, and of steps between
+    neighbours."""
     apart = rebuilt - pictures
     steps = apart.diff(dim=2).abs().mean() + apart.diff(dim=3).abs().mean()
-    return {"l1": apart.abs().mean(), "l2": 2 * apart.square().mean(), "steps": 0.5 * steps}
+    coarse = F.avg_pool2d(apart, 4).abs().mean()
+    return {"l1": apart.abs().mean(), "l2": apart.square().mean(), "coarse": 2 * coarse, "steps": 0.25 * steps}
 
 
 @torch.no_grad()
@@ -227,7 +231,7 @@ def judge(config: Config) -> None:
 
 def recognise(config: Config, bare: Any, logits: Any) -> None:
     """Name the animals of clear scenes, as they are and after the VAE. First they stand out, then less and less."""
-    frozen: Any = AutoencoderKL.from_pretrained(export(config, "vae")).requires_grad_(False)
+    frozen: Any = rebuilder(config)
     run = Run(config.run, config)
     optimizer = torch.optim.AdamW(decay_groups(bare, config.weight_decay), config.lr, betas=(0.9, 0.98))
     schedule = schedules.one_cycle(optimizer, config.run.steps, int(config.warmup * config.run.steps))
@@ -255,6 +259,12 @@ def recognise(config: Config, bare: Any, logits: Any) -> None:
     run.export(model)
 
 
+def rebuilder(config: Config) -> AutoencoderKL:
+    """The VAE that was trained before."""
+    network: Any = AutoencoderKL.from_pretrained(export(config, "vae"))
+    return network.requires_grad_(False)
+
+
 def right(network: Any, logits: Any, pictures: Tensor, labels: Tensor, device: torch.device) -> float:
     """Share of the pictures whose label a network gets right."""
     said = torch.cat([logits(network, part.to(device)).argmax(1).cpu() for part in pictures.split(100)])
@@ -276,7 +286,7 @@ def unet(config: Config) -> None:
 
     So it neither has to add contrast nor to remove it: which way to go is left for the reward to say.
     """
-    frozen: Any = AutoencoderKL.from_pretrained(export(config, "vae")).requires_grad_(False)
+    frozen: Any = rebuilder(config)
     run = Run(config.run, config)
     words = tiny.tokenizer(CLASSES)
     painter: Any = tiny.unet()
@@ -387,7 +397,7 @@ def presets() -> dict[str, Config]:
         "all": Config(),
         "weights": Config(part="weights"),
         "vae": Config(part="vae", lr=2e-3, weight_decay=0.0, run=brief(5000, 32)),
-        "classifier": Config(part="classifier", lr=1.5e-3, weight_decay=0.05, run=brief(12_000, 64)),
+        "classifier": Config(part="classifier", lr=1.5e-3, weight_decay=0.05, run=brief(8000, 64)),
         "judge": Config(part="judge", lr=2e-3, weight_decay=0.05, run=brief(6000, 64)),
         "unet": Config(part="unet", lr=1e-3, run=brief(6000, 32)),
     }

@@ -53,13 +53,14 @@ class Classifier(nn.Module):
             x = tv.resize(x, [self.size, self.size], tv.InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
         return (x - self.mean) / self.std
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """(B, D), of unit length: what a perceptual distance compares."""
+    def read(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> logits (B, K), float32, and features (B, D) of unit length, which a perceptual
+        distance compares."""
         raise NotImplementedError
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> logits (B, K), float32."""
-        raise NotImplementedError
+        return self.read(pictures)[0]
 
 
 class ZeroShot(Classifier):
@@ -79,14 +80,11 @@ class ZeroShot(Classifier):
         self.text: Tensor
         self.register_buffer("text", said(network, tokenizer, [template.format(label=label) for label in labels]))
 
-    def features(self, pictures: Tensor) -> Tensor:
-        network = self.network
-        seen = network.vision_model(self.prepared(pictures).to(network.dtype))  # pyright: ignore
-        return nn.functional.normalize(network.visual_projection(seen.pooler_output), dim=1)  # pyright: ignore
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        scale = self.network.logit_scale.exp()  # pyright: ignore
-        return (scale * self.features(pictures) @ self.text.T).float()
+    def read(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        network: Any = self.network
+        seen = network.vision_model(self.prepared(pictures).to(network.dtype))
+        features = nn.functional.normalize(network.visual_projection(seen.pooler_output), dim=1)
+        return (network.logit_scale.exp() * features @ self.text.T).float(), features
 
 
 @torch.no_grad()
@@ -113,12 +111,11 @@ class Trained(Classifier):
         super().__init__(network, labels, size, mean, std)
         self.rows = rows
 
-    def features(self, pictures: Tensor) -> Tensor:
-        out = self.network(self.prepared(pictures), output_hidden_states=True).hidden_states[-1]
-        return nn.functional.normalize((out.mean((2, 3)) if out.ndim == 4 else out.mean(1)), dim=1)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.network(self.prepared(pictures)).logits[:, self.rows].float()
+    def read(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.network(self.prepared(pictures), output_hidden_states=True)
+        last = out.hidden_states[-1]
+        features = last.mean((2, 3)) if last.ndim == 4 else last.mean(1)
+        return out.logits[:, self.rows].float(), nn.functional.normalize(features, dim=1)
 
 
 def loaded(

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from hubmodels import images
 from hubmodels.lens import camo
 
-DATASETS = ("camo", "cod10k", "cifar10-c", "cifar100-c", "tiny-imagenet-c", "imagenet-c")
+DATASETS = ("camo", "cod", "cifar10-c", "cifar100-c", "tiny-imagenet-c", "imagenet-c")
 SPLITS = ("train", "validation", "test", "all")
 VALIDATION, TEST = 0.1, 0.1
 """Shares of the pictures, where a data set has no such split."""
@@ -115,7 +115,7 @@ def opened(
         dataset: one of `DATASETS`.
         split: one of `SPLITS`; "all" of a published set.
         corruption: of `camo` one of its tasks ("" is "camouflage"), or a corruption, which is done to clear scenes;
-            of cod10k none; else one that was published.
+            of cod none; else one that was published.
         severity: 1 to 5, of a corruption.
         size: pixels a side.
         seed: of `camo`: another seed, other scenes.
@@ -135,9 +135,9 @@ def opened(
     root = Path(root)
     if dataset == "camo":
         return _camo(split, corruption or "camouflage", severity, size, seed)
-    if dataset == "cod10k":
+    if dataset == "cod":
         if corruption:
-            raise ValueError(f"cod10k is published without corruptions, got {corruption!r}")
+            raise ValueError(f"cod is published without corruptions, got {corruption!r}")
         return _cod10k(root, split, size)
     if not corruption:
         raise ValueError(f"{dataset} needs the name of a corruption{_near('', _published(dataset, root))}")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hubmodels.hub import HubError, HubModel
+from hubmodels.hub import HubError, HubModel, released
 from hubmodels.lens import base as bases
 from hubmodels.lens.base import Base, decode, embedded, encode, predictor
 from hubmodels.lens.sampler import run, schedule
@@ -41,7 +41,11 @@ class DiffusionLensConfig:
     """Who gave the reward."""
     classifier_revision: str = ""
     labels: str = ""
-    """That the reward was about, separated by commas."""
+    """That the reward was about, separated by semicolons."""
+    dataset: str = "camo"
+    """What it learned from, with `corruption` and `severity`; see `hubmodels.lens.data`."""
+    corruption: str = ""
+    severity: int = 1
     rank: int = 8
     """Of LoRA, whose scale is 1; 0 is all weights of the UNet."""
     targets: str = "to_q to_k to_v to_out.0"
@@ -220,10 +224,13 @@ class DiffusionLens(
 
     # --- editing ------------------------------------------------------------------------------------------------
 
-    def forward(self, latents: Tensor, time: Tensor, source: Tensor, text: Tensor) -> Tensor:
-        """The UNet's prediction for latents (B, C, h, w) at times (B,) of pictures whose latents are `source`; text
-        (B, T, D) or (1, T, D). What training calls."""
-        return predictor(self.base, source, text)(latents, time)
+    def forward(
+        self, latents: Tensor, time: Tensor, source: Tensor, text: Tensor, silence: Tensor | None = None
+    ) -> Tensor:
+        """The UNet's prediction for latents (B G, C, h, w) at times (B G,) of pictures whose latents are `source`
+        (B, C, h, w), G for each in turn; text (B, T, D) or (1, T, D), and with guidance that of the empty prompt
+        (1, T, D). What training calls."""
+        return predictor(self.base, source, text, self.config.guidance, silence)(latents, time)
 
     @torch.inference_mode()
     def edit(
@@ -288,10 +295,9 @@ def drawn(source: Tensor, seed: int) -> Tensor:
 
 
 def located(repo: str) -> str:
-    """Where a released part is: in `weights/` beside the package if it is there, else what was said."""
+    """Where a part is: one that was released by us in `weights/` beside the package if it is there."""
     owner, _, name = repo.partition("/")
-    local = Path(__file__).parents[2] / "weights" / name
-    return str(local) if owner == "org" and name and local.is_dir() else repo
+    return released(name, "") if owner == "org" else repo
 
 
 def _adaptable(base: Base, ends: list[str]) -> dict[str, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from hubmodels.images import to_pil
+from hubmodels.lens.classifier import Classifier
 
 
 class RewardError(Exception):
@@ -38,6 +39,20 @@ class Seen:
     features: Tensor
     """(B, D) of unit length; `features_before` of the originals."""
     features_before: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        pictures: Tensor,
+        reader: Classifier,
+        originals: Tensor,
+        labels: Tensor,
+        before: Tensor,
+        features_before: Tensor,
+    ) -> "Seen":
+        """Edits, read by a classifier that has read the originals."""
+        logits, features = reader.read(pictures)
+        return cls(pictures, originals, labels, logits, before, features, features_before)
 
 
 def _own(logits: Tensor, labels: Tensor) -> Tensor:
@@ -155,14 +170,8 @@ def _png(pictures: Tensor) -> list[str]:
     return files
 
 
-def total(
-    seen: Seen, weights: Mapping[str, float], server: Server | None = None, normalised: bool = False
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum (B,), and each reward by its name; "server" names that of `server`.
-
-    Args:
-        normalised: each reward loses its mean over the batch and is divided by its deviation before it is weighted, so
-            that rewards of other scales have the same say.
+def scored(seen: Seen, weights: Mapping[str, float], server: Server | None = None) -> dict[str, Tensor]:
+    """Each of the rewards that have a weight, (B,), by its name; "server" names that of `server`.
 
     Raises:
         ValueError: an unknown reward.
@@ -180,8 +189,18 @@ def total(
             raise RewardError(
                 f"the reward {name} is not a number for picture {rows[0]} of the batch ({len(rows)} in all)"
             )
+    return parts
+
+
+def weighed(parts: Mapping[str, Tensor], weights: Mapping[str, float], normalised: bool = False) -> Tensor:
+    """(B,): the weighted sum of `scored` rewards.
+
+    Args:
+        normalised: each reward loses its mean over the batch and is divided by its deviation before it is weighted, so
+            that rewards of other scales have the same say.
+    """
     shown = {name: _standard(part) if normalised else part for name, part in parts.items()}
-    return torch.stack([weights[name] * part for name, part in shown.items()]).sum(0), parts
+    return torch.stack([weights[name] * part for name, part in shown.items()]).sum(0)
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class Run:
         start = self._starting_step()
         self._accelerator = launched(config)
         self.device, self.is_main = self._accelerator.device, self._accelerator.is_main_process
+        self.rank = self._accelerator.process_index
         if self.is_main:
             with checkpoint.on_disk(self.out):
                 self._checkpoints.mkdir(parents=True, exist_ok=True)
@@ -193,6 +194,11 @@ class Run:
         """Report scalars. They stay on the device until their mean is written, every `log_every` steps."""
         self._journal.add(values)
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Rows of all processes, in the order of their ranks; the same on each."""
+        rows: Any = self._accelerator.gather(values)
+        return rows
+
     def log_images(self, name: str, image: Tensor) -> None:
         """Write `samples/{name}_{step}.png` and to the trackers. image: (3, H, W) sRGB in [0, 1]; clamped."""
         self._journal.write_image(name, image, self.step)
@@ -270,7 +276,7 @@ class Run:
         if save or self.every(self.config.log_every):
             self._journal.write(self.step)
         if save:
-            self._save()
+            self.save()
         if signalled and self.step < self.config.steps:
             raise SystemExit(0)
 
@@ -282,7 +288,8 @@ class Run:
         total: Any = self._accelerator.reduce(raised, "sum")
         return [value > 0 for value in total.tolist()]
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """A checkpoint of the last step that is complete; those after each batch need no asking for."""
         tensors: dict[str, checkpoint.Tensors] = {}
         optimizers = []
         for i, network in enumerate(self._networks):

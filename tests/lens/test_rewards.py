@@ -82,22 +82,25 @@ def test_gradients_reach_where_they_can(name: str) -> None:
 
 def test_weights_and_normalisation() -> None:
     one = seen()
-    total, parts = rewards.total(one, {"log_probability": 2.0, "l1": 0.5})
+    weights = {"log_probability": 2.0, "l1": 0.5}
+    parts = rewards.scored(one, weights)
+    total = rewards.weighed(parts, weights)
     torch.testing.assert_close(total, 2 * parts["log_probability"] + 0.5 * parts["l1"])
-    total, parts = rewards.total(one, {"jpeg": 3.0}, normalised=True)
+    parts = rewards.scored(one, {"jpeg": 3.0})
+    total = rewards.weighed(parts, {"jpeg": 3.0}, normalised=True)
     values = parts["jpeg"]
     torch.testing.assert_close(total, 3 * (values - values.mean()) / values.std(correction=0), rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="there is no reward 'beauty'; there are log_probability"):
-        rewards.total(one, {"beauty": 1.0})
+        rewards.scored(one, {"beauty": 1.0})
     with pytest.raises(ValueError, match="needs its address"):
-        rewards.total(one, {"server": 1.0})
+        rewards.scored(one, {"server": 1.0})
 
 
 def test_a_reward_that_is_no_number_is_named() -> None:
     logits = torch.zeros(4, 3)
     logits[2, 1] = float("nan")
     with pytest.raises(RewardError, match="the reward margin is not a number for picture 2 of the batch"):
-        rewards.total(seen(logits=logits), {"margin": 1.0})
+        rewards.scored(seen(logits=logits), {"margin": 1.0})
 
 
 # --- a server -------------------------------------------------------------------------------------------------------
@@ -143,7 +146,8 @@ def address() -> Iterator[str]:
 
 def test_a_server_rewards_what_it_sees(address: str) -> None:
     one = seen()
-    total, parts = rewards.total(one, {"server": 2.0}, Server(address))
+    parts = rewards.scored(one, {"server": 2.0}, Server(address))
+    total = rewards.weighed(parts, {"server": 2.0})
     wanted = to_uint8(one.pictures).float().mean((1, 2, 3))
     torch.testing.assert_close(parts["server"], wanted, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(total, 2 * parts["server"])
