@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, UNet2DCondi
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import gaussian_blur
-from transformers import CLIPModel, CLIPTextModel
+from transformers import AutoModelForImageClassification, CLIPTextModel
 
 from hubmodels.images import from_uint8, grid, to_unit
 from hubmodels.lens import tiny
@@ -146,12 +146,12 @@ def vae(config: Config) -> None:
     schedule = schedules.one_cycle(optimizer, config.run.steps, int(config.warmup * config.run.steps))
     model, optimizer, _, loader = run.prepare(bare, optimizer, schedule, rows(config))
     unseen = torch.cat([shown("validation", 1, torch.arange(16), task)[0] for task in TASKS]).to(run.device)
-    for numbers, _ in batches(config, run, loader):
-        pictures = cropped(mixed(config, numbers), config.crop).to(run.device)
+    for numbers, done in batches(config, run, loader):
+        pictures = coloured(cropped(mixed(config, numbers), config.crop)).to(run.device)
         with run.accumulate(model):
             said = model.encode(pictures).latent_dist
             rebuilt = model.decode(said.sample()).sample
-            terms = {**differences(rebuilt, pictures), "kl": 1e-5 * said.kl().mean()}
+            terms = {**differences(rebuilt, pictures, done), "kl": 1e-5 * said.kl().mean()}
             run.descend(terms, optimizer)
         run.log(**terms)
         if run.every(config.evaluate_every):
@@ -185,13 +185,31 @@ def cropped(pictures: Tensor, side: int) -> Tensor:
     ).contiguous(memory_format=torch.channels_last)
 
 
-def differences(rebuilt: Tensor, pictures: Tensor) -> dict[str, Tensor]:
-    """Of pixels, of the means of 4 x 4 pixels, without which grain would win over colour, and of steps between
-    neighbours."""
+def coloured(pictures: Tensor) -> Tensor:
+    """More colourful than scenes are, and an eighth of them nothing but colours: visitors bring pictures of their
+    own."""
+    grey = pictures.mean(1, keepdim=True)
+    vivid = (grey + (1 + 2 * torch.rand(len(pictures), 1, 1, 1)) * (pictures - grey)).clamp(-1, 1)
+    count, side = len(pictures) // 8, pictures.shape[-1]
+    cards = F.interpolate(torch.rand(count, 3, 4, 4) * 2 - 1, side, mode="bilinear") if count else vivid[:0]
+    return torch.cat([cards, vivid[count:]]).contiguous(memory_format=torch.channels_last)
+
+
+def differences(rebuilt: Tensor, pictures: Tensor, done: float) -> dict[str, Tensor]:
+    """Of pixels, of steps between neighbours, and of the means of 4 x 4 pixels and their hues. The last two count most
+    at first, or all would turn grey for good: grain is a hundred times what hues are."""
     apart = rebuilt - pictures
     steps = apart.diff(dim=2).abs().mean() + apart.diff(dim=3).abs().mean()
-    coarse = F.avg_pool2d(apart, 4).abs().mean()
-    return {"l1": apart.abs().mean(), "l2": apart.square().mean(), "coarse": 2 * coarse, "steps": 0.25 * steps}
+    coarse = F.avg_pool2d(apart, 4)
+    hue = coarse - coarse.mean(1, keepdim=True)
+    fallen = 1 - 0.9 * min(1.0, done / 0.3)
+    return {
+        "l1": apart.abs().mean(),
+        "l2": apart.square().mean(),
+        "coarse": 2 * fallen * coarse.abs().mean(),
+        "hue": 5 * fallen * hue.abs().mean(),
+        "steps": 0.5 * steps,
+    }
 
 
 @torch.no_grad()
@@ -211,25 +229,16 @@ def beside(above: Tensor, below: Tensor, every: int = 4) -> Tensor:
 
 
 def classifier(config: Config) -> None:
-    """A CLIP of the ten names in four sentences: pictures are near to what is said of them."""
-    words = tiny.tokenizer(CLASSES)
-    sentences = [template.format(label=label) for template in tiny.TEMPLATES for label in CLASSES]
-    tokens = words(sentences, padding="max_length", max_length=tiny.WORDS, return_tensors="pt")
-
-    def logits(network: CLIPModel, pictures: Tensor) -> Tensor:
-        first = len(CLASSES) * int(torch.randint(len(tiny.TEMPLATES), ())) if network.training else 0
-        asked = {name: tokens[name][first : first + len(CLASSES)].to(pictures.device) for name in tokens}
-        return network(pixel_values=pictures, **asked).logits_per_image
-
-    recognise(config, tiny.clip(words), logits)
+    """The one that gives rewards."""
+    recognise(config, tiny.classifier(CLASSES))
 
 
 def judge(config: Config) -> None:
-    """A residual network that no reward ever comes from."""
-    recognise(config, tiny.judge(CLASSES), lambda network, pictures: network(pictures).logits)
+    """Another kind of network, that no reward ever comes from."""
+    recognise(config, tiny.judge(CLASSES))
 
 
-def recognise(config: Config, bare: Any, logits: Any) -> None:
+def recognise(config: Config, bare: Any) -> None:
     """Name the animals of clear scenes, as they are and after the VAE. First they stand out, then less and less."""
     frozen: Any = rebuilder(config)
     run = Run(config.run, config)
@@ -246,14 +255,14 @@ def recognise(config: Config, bare: Any, logits: Any) -> None:
         again = int(config.rebuilt * len(pictures)) if risen == 1 else 0
         pictures = torch.cat([through(frozen, pictures[:again]), pictures[again:]]) if again else pictures
         with run.accumulate(model):
-            loss = F.cross_entropy(logits(model, pictures), labels.to(run.device), label_smoothing=0.05)
+            loss = F.cross_entropy(model(pictures).logits, labels.to(run.device), label_smoothing=0.05)
             run.descend(loss, optimizer)
         run.log(loss=loss)
         if run.every(config.evaluate_every):
             with run.averaged(model) as network:
-                found = {name: right(network, logits, *seen, run.device) for name, seen in unseen.items()}
+                found = {name: right(network, *seen, run.device) for name, seen in unseen.items()}
                 clear, label = unseen["clear"]
-                found["vae"] = right(network, logits, through(frozen, clear.to(run.device)), label, run.device)
+                found["vae"] = right(network, through(frozen, clear.to(run.device)), label, run.device)
             run.log(**found)
             run.score(found["clear"] + found["vae"])
     run.export(model)
@@ -265,9 +274,9 @@ def rebuilder(config: Config) -> AutoencoderKL:
     return network.requires_grad_(False)
 
 
-def right(network: Any, logits: Any, pictures: Tensor, labels: Tensor, device: torch.device) -> float:
+def right(network: Any, pictures: Tensor, labels: Tensor, device: torch.device) -> float:
     """Share of the pictures whose label a network gets right."""
-    said = torch.cat([logits(network, part.to(device)).argmax(1).cpu() for part in pictures.split(100)])
+    said = torch.cat([network(part.to(device)).logits.argmax(1).cpu() for part in pictures.split(100)])
     return float((said == labels).float().mean())
 
 
@@ -356,7 +365,7 @@ def edits(parts: Base, silent: Tensor, device: torch.device) -> Tensor:
 
 
 def gather(parts: Path, weights: Path) -> None:
-    """A pipeline of diffusers, a CLIP and a judge, in half precision, each a folder that their libraries load.
+    """A pipeline of diffusers, a classifier and a judge, in half precision, each a folder that their libraries load.
 
     Raises:
         Stop: a part is missing.
@@ -375,13 +384,11 @@ def gather(parts: Path, weights: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(weights / "lens-base")
-    reader: Any = CLIPModel.from_pretrained(export(config, "classifier"), dtype=half)
-    reader.save_pretrained(weights / "lens-classifier")
-    words.save_pretrained(weights / "lens-classifier")
-    tiny.judge(CLASSES).from_pretrained(export(config, "judge"), dtype=half).save_pretrained(weights / "lens-judge")
     said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": tiny.SIZE, "width": tiny.SIZE}}
-    for name in ("lens-classifier", "lens-judge"):
-        (weights / name / "preprocessor_config.json").write_text(json.dumps(said, indent=2) + "\n")
+    for name in ("classifier", "judge"):
+        reader: Any = AutoModelForImageClassification.from_pretrained(export(config, name), dtype=half)
+        reader.save_pretrained(weights / f"lens-{name}")
+        (weights / f"lens-{name}" / "preprocessor_config.json").write_text(json.dumps(said, indent=2) + "\n")
 
 
 TRAIN = {"vae": vae, "classifier": classifier, "judge": judge, "unet": unet}
@@ -396,8 +403,8 @@ def presets() -> dict[str, Config]:
     return {
         "all": Config(),
         "weights": Config(part="weights"),
-        "vae": Config(part="vae", lr=2e-3, weight_decay=0.0, run=brief(5000, 32)),
-        "classifier": Config(part="classifier", lr=1.5e-3, weight_decay=0.05, run=brief(8000, 64)),
+        "vae": Config(part="vae", lr=1e-3, weight_decay=0.0, run=brief(6000, 32)),
+        "classifier": Config(part="classifier", lr=2e-3, weight_decay=0.05, run=brief(8000, 64)),
         "judge": Config(part="judge", lr=2e-3, weight_decay=0.05, run=brief(6000, 64)),
         "unet": Config(part="unet", lr=1e-3, run=brief(6000, 32)),
     }
