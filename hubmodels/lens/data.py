@@ -140,7 +140,7 @@ def opened(
             raise ValueError(f"cod is published without corruptions, got {corruption!r}")
         return _cod10k(root, split, size)
     if not corruption:
-        raise ValueError(f"{dataset} needs the name of a corruption{_near('', _published(dataset, root))}")
+        raise ValueError(f"{dataset} needs the name of a corruption{_near('', published(dataset, root))}")
     open_one = _arrays if dataset.startswith("cifar") else _folders
     return open_one(dataset, root, split, corruption, severity, size)
 
@@ -253,14 +253,14 @@ def _arrays(dataset: str, root: Path, split: str, corruption: str, severity: int
     path = home / f"{corruption}.npy"
     if not path.is_file():
         raise _absent(dataset, root, corruption, path)
-    array, labels = _array(path), _array(home / "labels.npy")
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or min(array.shape[1:3]) < LEAST:
-        raise ValueError(f"{path} must be uint8 of (5 n, height, width, 3), got {array.dtype} of {array.shape}")
-    if len(array) % len(SEVERITIES) or not len(array):
-        raise ValueError(f"{path} must hold five blocks of the same length, got {len(array)} pictures")
-    if labels.shape != (len(array),) or labels.dtype.kind not in "iu":
+    levels, labels = array(path), array(home / "labels.npy")
+    if levels.dtype != np.uint8 or levels.ndim != 4 or levels.shape[3] != 3 or min(levels.shape[1:3]) < LEAST:
+        raise ValueError(f"{path} must be uint8 of (5 n, height, width, 3), got {levels.dtype} of {levels.shape}")
+    if len(levels) % len(SEVERITIES) or not len(levels):
+        raise ValueError(f"{path} must hold five blocks of the same length, got {len(levels)} pictures")
+    if labels.shape != (len(levels),) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"{home / 'labels.npy'} must be {len(array)} whole numbers, one for each picture of {path.name}, "
+            f"{home / 'labels.npy'} must be {len(levels)} whole numbers, one for each picture of {path.name}, "
             f"got {labels.dtype} of {labels.shape}"
         )
     other, given = home / "classes.txt", CIFAR10 if dataset == "cifar10-c" else CIFAR100
@@ -269,15 +269,19 @@ def _arrays(dataset: str, root: Path, split: str, corruption: str, severity: int
         raise ValueError(
             f"{home / 'labels.npy'} must be from 0 to {len(classes) - 1}, got {labels.min()} to {labels.max()}"
         )
-    block = len(array) // len(SEVERITIES)
+    block = len(levels) // len(SEVERITIES)
     first = block * (severity - 1)
     kept = [n for n in range(block) if split in ("all", split_of(str(n)))]
     rows = tuple(Row(first + n, int(labels[first + n])) for n in kept)
     return Pictures(classes, rows, partial(_from_array, path, size))
 
 
-def _array(path: Path) -> np.ndarray:
-    """A .npy file, not read before it is indexed."""
+def array(path: Path) -> np.ndarray:
+    """A .npy file, not read before it is indexed.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not there, or damaged.
+    """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -289,7 +293,7 @@ def _array(path: Path) -> np.ndarray:
 def _from_array(path: Path, size: int, number: Path | int) -> Tensor:
     assert isinstance(number, int)
     # opened each time, since an open array would travel whole to the workers of a loader
-    return square(Image.fromarray(np.array(_array(path)[number])), size)
+    return square(Image.fromarray(np.array(array(path)[number])), size)
 
 
 # --- folders: Tiny-ImageNet-C and ImageNet-C ----------------------------------------------------------------------
@@ -391,8 +395,12 @@ def _home(dataset: str, root: Path) -> Path:
     return home
 
 
-def _published(dataset: str, root: Path) -> list[str]:
-    """Corruptions that are there."""
+def published(dataset: str, root: Path) -> list[str]:
+    """Corruptions of a published set that are there.
+
+    Raises:
+        FileNotFoundError: its folder is not there.
+    """
     home = _home(dataset, root)
     if dataset.startswith("cifar"):
         return sorted(one.stem for one in home.glob("*.npy") if one.stem != "labels")
@@ -403,7 +411,7 @@ def _absent(dataset: str, root: Path, corruption: str, path: Path) -> Exception:
     """Of a corruption that is not there: a wrong name, or a part that was not downloaded."""
     from hubmodels.lens.corruptions import CORRUPTIONS
 
-    there = _published(dataset, root)
+    there = published(dataset, root)
     if corruption in CORRUPTIONS:
         return FileNotFoundError(
             f"{path} is not there, {', '.join(there) or 'no corruption'} is; the rest comes from {CORRUPTED_HOME}"
