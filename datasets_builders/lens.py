@@ -27,7 +27,7 @@ from torch import Tensor
 
 from datasets_builders import folder
 from datasets_builders.folder import BuildError, Cut, Part, Sizes
-from hubmodels.images import from_uint8, sheet, to_uint8
+from hubmodels.images import from_uint8, from_unit, sheet, to_uint8
 from hubmodels.lens import camo, data
 from hubmodels.lens.corruptions import CORRUPTIONS, corrupt
 
@@ -106,7 +106,7 @@ def hidden(seed: int, task: str, size: int, start: int, stop: int) -> Iterator[d
         first = data.split_of(f"{name}.jpg")  # as what reads a tree has it
         split = "test" if index // 10 % 10 == 9 else "validation" if first == "validation" else "train"
         made = camo.scenes(split, seed, [index], task, size)
-        mask = made.masks[0].to(made.pictures.dtype) * 255
+        mask = to_uint8(from_unit(made.masks[0].float()))
         yield {
             "index": index,
             "image": picture(made.pictures[0]),

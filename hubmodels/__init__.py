@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hubmodels.circular.model import CircularScene, CircularSceneConfig
     from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig
     from hubmodels.hub import HubModel
+    from hubmodels.lens.model import DiffusionLens, DiffusionLensConfig
     from hubmodels.neuropbr.material import example_photos, make_material
     from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
     from hubmodels.neuropbr.predict import outlined, read_photo
@@ -22,6 +23,8 @@ __version__: str
 _HOMES = {
     "CircularScene": "hubmodels.circular.model",
     "CircularSceneConfig": "hubmodels.circular.model",
+    "DiffusionLens": "hubmodels.lens.model",
+    "DiffusionLensConfig": "hubmodels.lens.model",
     "DistilledRenderer": "hubmodels.distill.model",
     "DistilledRendererConfig": "hubmodels.distill.model",
     "HubModel": "hubmodels.hub",
@@ -40,6 +43,8 @@ _HOMES = {
 __all__ = [
     "CircularScene",
     "CircularSceneConfig",
+    "DiffusionLens",
+    "DiffusionLensConfig",
     "DistilledRenderer",
     "DistilledRendererConfig",
     "HubModel",

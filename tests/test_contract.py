@@ -8,8 +8,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import lens_parts
 import pytest
 import torch
 from loopback_hub import LoopbackHub
@@ -20,12 +22,14 @@ from torch import Tensor
 from hubmodels.circular.model import CircularScene, CircularSceneConfig
 from hubmodels.distill.model import DistilledRenderer, DistilledRendererConfig, tokenize
 from hubmodels.hub import HubError, HubModel
+from hubmodels.lens.model import DiffusionLens, DiffusionLensConfig
 from hubmodels.neuropbr.model import NeuroPBR, NeuroPBRConfig
 from hubmodels.pixelscene.shape import COLOURS, PixelTransformerConfig, PixelVQGANConfig
 from hubmodels.pixelscene.transformer import Asked, PixelTransformer
 from hubmodels.pixelscene.vqgan import PixelVQGAN
 from hubmodels.scenes import caption, parse, place
 
+BASES = TemporaryDirectory(prefix="lens-base-")
 Example = tuple[HubModel, tuple[Any, ...]]
 
 
@@ -76,9 +80,21 @@ def pixel_transformer() -> Example:
     return PixelTransformer(config), (asked, torch.tensor([[0, 2]]), torch.tensor([[True, False]]))
 
 
+def diffusion_lens() -> Example:
+    """With its base, which it looks for where its configuration says."""
+    folder, _ = lens_parts.saved(Path(BASES.name), lens_parts.LABELS)
+    config = DiffusionLensConfig(str(folder), size=16, rank=2)
+    lens = DiffusionLens.fresh(config, lens_parts.base(conditioned=True))
+    with torch.no_grad():
+        for weight in lens.learned.values():
+            weight.normal_(std=0.1)
+    source = torch.randn(2, 4, 8, 8)
+    return lens, (torch.randn(2, 4, 8, 8), torch.tensor([99, 49]), source, torch.randn(1, 16, lens_parts.tiny.WIDTH))
+
+
 CIRCULAR = [circular_scene, circular_scene_with_a_layout, circular_scene_of_visual_words]
 MODELS: list[Callable[[], Example]] = [
-    *(tiny, distilled_renderer, *CIRCULAR, neuropbr, pixel_vqgan, pixel_transformer),
+    *(tiny, distilled_renderer, *CIRCULAR, diffusion_lens, neuropbr, pixel_vqgan, pixel_transformer),
 ]
 
 

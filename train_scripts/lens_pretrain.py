@@ -406,7 +406,7 @@ def presets() -> dict[str, Config]:
         "vae": Config(part="vae", lr=1e-3, weight_decay=0.0, run=brief(6000, 32)),
         "classifier": Config(part="classifier", lr=2e-3, weight_decay=0.05, run=brief(8000, 64)),
         "judge": Config(part="judge", lr=2e-3, weight_decay=0.05, run=brief(6000, 64)),
-        "unet": Config(part="unet", lr=1e-3, run=brief(6000, 32)),
+        "unet": Config(part="unet", lr=1e-3, run=brief(4000, 32)),
     }
 
 

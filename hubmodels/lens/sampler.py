@@ -154,7 +154,8 @@ def run(
             after = after + gaussian.sigma * explored(tuple(x.shape), grid, generator, x.device)
         kept.append(after.to(latents.dtype))
         densities.append(log_probability(kept[-1], gaussian, grid))
-    return Trajectory(times, torch.stack(kept), torch.stack(densities))
+    likely = torch.stack(densities) if densities else torch.zeros(0, len(latents), device=latents.device)
+    return Trajectory(times, torch.stack(kept), likely)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from lens_parts import base, pictures, pipeline
 from safetensors.torch import load_file, save_file
-from small import base, pictures, pipeline
 
 from hubmodels.hub import HubError
 from hubmodels.lens import base as bases

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lens_parts import pictures
 from PIL import Image
 from skimage.metrics import structural_similarity
-from small import pictures
 
 from hubmodels.images import to_uint8
 from hubmodels.lens import rewards

@@ -4,7 +4,7 @@ import pytest
 import torch
 import trl.models.modeling_sd_base as trl_sd
 from diffusers import DDIMScheduler
-from small import base, pictures, pipeline
+from lens_parts import base, pictures, pipeline
 
 from hubmodels.lens import sampler, tiny
 from hubmodels.lens.base import embedded, encode, predictor

@@ -1,8 +1,12 @@
 """Random networks as small as they get, with the classes that Stable Diffusion and CLIP have."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, ResNetConfig, ResNetForImageClassification
 
 from hubmodels.lens import tiny
 from hubmodels.lens.base import Base
@@ -62,3 +66,27 @@ def pipeline(parts: Base) -> StableDiffusionImg2ImgPipeline:
 def pictures(count: int, size: int = 16, seed: int = 0) -> torch.Tensor:
     """(B, 3, size, size) in [-1, 1]."""
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def reader(labels: Sequence[str], size: int = 16, seed: int = 0) -> ResNetForImageClassification:
+    """A classifier that has learned nothing."""
+    torch.manual_seed(seed)
+    return ResNetForImageClassification(
+        ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 8],
+            depths=[1, 1],
+            layer_type="basic",
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
+        )
+    )
+
+
+def saved(folder: Path, labels: Sequence[str], latent: int = 4) -> tuple[Path, Path]:
+    """A base and a classifier as folders, for pictures of 16 x 16."""
+    pipeline(base(conditioned=True, latent=latent)).save_pretrained(folder / "base")
+    reader(labels).save_pretrained(folder / "reader")
+    said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 16, "width": 16}}
+    (folder / "reader" / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder / "base", folder / "reader"
