@@ -111,7 +111,7 @@ def roundtrip(
 
 @app.command(name="eval")
 def evaluate(
-    system: Positional[Literal["distill", "circular", "neuropbr", "pixelscene"]],
+    system: Positional[Literal["distill", "circular", "neuropbr", "pixelscene", "lens"]],
     weights: str = "",
     report: Path = Path("report.json"),
     run: str = "",
@@ -120,6 +120,7 @@ def evaluate(
     vqgan: str = "",
     vqgan_run: str = "",
     ablations: Path | None = None,
+    judge: str = "",
     rows: int | None = None,
     afresh: int | None = None,
     seed: int = 1,
@@ -132,6 +133,7 @@ def evaluate(
         hubmodels eval circular --weights weights/circular --report runs/circular/report.json
         hubmodels eval neuropbr --weights weights/neuropbr --report runs/neuropbr/report.json --data data/pbr-real
         hubmodels eval pixelscene --report runs/pixelscene/report.json --data data/vga --real data/vga-games
+        hubmodels eval lens --weights weights/lens --report runs/lens/report.json
 
     Writes the report as JSON and pictures next to it.
 
@@ -142,13 +144,15 @@ def evaluate(
         run: Folder of the training run that made the weights, to say in the card how it went.
         data: Folder or Hub id of a data set, whose test splits are used in full; not of circular. distill: one of
             `scenes`, instead of scenes rendered on the fly. neuropbr: one of real materials, beside those made up on
-            the fly. pixelscene: the painted pictures of training, which a judge learns on; data/vga if left out.
+            the fly. pixelscene: the painted pictures of training, which a judge learns on; data/vga if left out. lens:
+            the folder that the data set of its training lies in, data if left out; scenes of camo need none.
         real: Of pixelscene: the pictures of games of training.
         vqgan: Of pixelscene: its tokenizer; the released one if left out.
         vqgan_run: Of pixelscene: folder of the tokenizer's training run, likewise.
         ablations: Of pixelscene: table of benchmarks.pixelscene_ablations, for the tokenizer's card.
+        judge: Of lens: a classifier that no reward came from, folder or Hub repository; the released one if left out.
         rows: What is made on the fly: scenes of each split for distill, 1000 if left out; sentences for circular, 1000;
-            materials for neuropbr, 64; pictures that pixelscene draws, 128.
+            materials for neuropbr, 64; pictures that pixelscene draws, 128. Test pictures of lens, 2000.
         afresh: Of circular: steps for which another reader learns to read the pictures, 2000 if left out; 0 is none.
         seed: Of what is made on the fly.
         size: Texels a side of the maps of neuropbr, 256 if left out. Pictures of distill have the size of its network.
@@ -167,6 +171,8 @@ def evaluate(
         raise ValueError(f"--size is for neuropbr: pictures of {system} have the size of its network")
     if system != "pixelscene" and (real or vqgan or vqgan_run or ablations):
         raise ValueError("--real, --vqgan, --vqgan-run and --ablations are for pixelscene")
+    if system != "lens" and judge:
+        raise ValueError("--judge is for lens")
     if system != "circular" and afresh is not None:
         raise ValueError("--afresh is for circular")
     if system == "circular" and (data or (afresh or 0) < 0):
@@ -208,6 +214,19 @@ def evaluate(
         result = measured.report(model, groups, seed, progress)
         files = measured.publish(model, result, groups, report)
         cards = {source: (model, measured.card(result, training))}
+    elif system == "lens":
+        from hubmodels import DiffusionLens
+        from hubmodels.lens import report as measured
+        from hubmodels.lens.classifier import loaded
+
+        training = measured.history(Path(run)) if run else ""
+        model = DiffusionLens.from_pretrained(source)
+        held = measured.held_out(model, data or "data", rows or measured.ROWS, seed)
+        reader = loaded(model.config.classifier, held[1].classes, revision=model.config.classifier_revision)
+        other = loaded(judge or "org/lens-judge", held[1].classes)
+        result = measured.report(model, reader, other, *held, seed, progress)
+        files = measured.publish(model, reader, result, held[1], seed, report)
+        cards = {source: (model, measured.card(model, result, training))}
     else:
         from hubmodels import PixelTransformer, PixelVQGAN
         from hubmodels.pixelscene import report as measured
@@ -233,6 +252,73 @@ def evaluate(
         files += [Path(shutil.copy(path, folder)) for path in files if path.suffix == ".png" and path.name in words]
     print("\n".join(f"wrote {path}" for path in files))
     print(measured.table(result))
+
+
+@app.command
+def lens(
+    photo: Positional[Path],
+    output: Output = Path("edited.png"),
+    label: str = "",
+    labels: tuple[str, ...] = (),
+    strength: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    gate: float | None = None,
+    ensemble: bool = False,
+    weights: str = "",
+) -> None:
+    """Edit a picture a little, so that a classifier reads what is hidden in it.
+
+        hubmodels lens photo.png --label deer -o edited.png --gate 0.6 --ensemble
+
+    The square in its middle is edited, at the size that the weights learned from. What the classifier reads before and
+    after is printed.
+
+    Args:
+        photo: JPEG, PNG, TIFF or WebP.
+        output: PNG to write.
+        label: What it shows, if you know: how likely the classifier finds that is printed too. It is not told.
+        labels: What the classifier chooses from; those that the weights learned with if left out. A CLIP knows any.
+        strength: Share of the sampler's steps that are executed, above 0, at most 1; that of the weights if left out.
+        steps: From pure noise; those of the weights if left out.
+        seed: Of the noise.
+        gate: Leave the picture as it is if the classifier is at least so sure, 0 to 1; that of the weights if left out.
+        ensemble: Also print what the mean of both readings says.
+        weights: Folder or Hub repository; the released weights if left out.
+    """
+    if gate is not None and not 0 <= gate <= 1:
+        raise ValueError(f"--gate goes from 0 to 1, got {gate:g}")
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"pictures are saved as PNG, so the name must end in .png, got {output.name!r}")
+    from hubmodels import DiffusionLens
+    from hubmodels.hub import released
+    from hubmodels.images import save_png, to_pil
+    from hubmodels.lens.classifier import loaded
+    from hubmodels.lens.data import from_file
+    from hubmodels.lens.report import logits_of
+
+    model = DiffusionLens.from_pretrained(weights or released("lens"))
+    known = labels or tuple(model.config.labels.split("; "))
+    if label and label not in known:
+        known = (*known, label)
+    reader = loaded(model.config.classifier, known, revision=model.config.classifier_revision)
+    picture = from_file(model.config.size, photo)[None]
+    before = logits_of(reader, picture)[0]
+    sure = float(before.softmax(0).max())
+    held = sure >= (model.config.gate if gate is None else gate)
+    edited = picture if held else model.edit(picture, seed, strength, steps).cpu()
+    after = logits_of(reader, edited)[0]
+    save_png(to_pil(edited[0]), output)
+    if held:
+        print(f"left as it is: the classifier is {sure:.0%} sure")
+    readings = {"before": before, "after": after} | ({"both": (before + after) / 2} if ensemble else {})
+    for name, logits in readings.items():
+        chances = logits.softmax(0)
+        best = chances.topk(min(3, len(known)))
+        said = [f"{known[number]} {share:.1%}" for share, number in zip(*(one.tolist() for one in best), strict=True)]
+        said += [f"({label} {chances[known.index(label)]:.1%})"] if label else []
+        print(f"{name}: {'  '.join(said)}")
+    print(f"wrote {output}")
 
 
 @app.command

@@ -115,7 +115,7 @@ def test_a_command_is_accepted(command: str) -> None:
     [
         "hubmodels draw X --sed 7",
         "hubmodels paint X",
-        "hubmodels eval lens",
+        "hubmodels eval glass",
         "python -m datasets_builders.scenes --out x --row 5",
         "accelerate launch train_scripts/distill.py --run.step 5",
         "accelerate launch train_scripts/distil.py",

@@ -32,7 +32,7 @@ from hubmodels.lens.base import Base, decode, embedded, encode
 from hubmodels.lens.classifier import TEMPLATE, Classifier
 from hubmodels.lens.classifier import loaded as reader_of
 from hubmodels.lens.data import Pictures, balanced, opened
-from hubmodels.lens.model import DiffusionLens, DiffusionLensConfig, located
+from hubmodels.lens.model import DiffusionLens, DiffusionLensConfig
 from hubmodels.lens.report import quick, recognised, stacked
 from hubmodels.lens.rewards import DIFFERENTIABLE, RewardError, Seen, Server, scored, weighed
 from hubmodels.training import Run, RunConfig, Stop, resumed, schedules
@@ -177,15 +177,15 @@ def main(config: Config) -> None:
 
         own = lens_pretrain.Config()
         return lens_pretrain.main(replace(own, run=replace(own.run, seed=config.run.seed, threads=config.run.threads)))
-    beginning = DiffusionLens.from_pretrained(located(config.start)) if config.start else None
+    beginning = DiffusionLens.from_pretrained(config.start) if config.start else None
     if beginning:
         begun = beginning.config
         config = replace(config, base=begun.base, rank=begun.rank, targets=begun.targets)
     train = data(config, "train")
-    reader = reader_of(located(config.classifier), train.classes, config.template)
+    reader = reader_of(config.classifier, train.classes, config.template)
     if config.mode == "eval_classifier":
         return print(recognised(reader, data(config, "test" if config.dataset == "camo" else "all")))
-    parts = bases.loaded(located(config.base), "", config.spacing, HALVES[config.half])
+    parts = bases.loaded(config.base, "", config.spacing, HALVES[config.half])
     executed = len(sampler.schedule(parts.scheduler, config.sample_steps, config.strength))
     run = Run(replace(config.run, accumulate=config.run.accumulate * micro_batches(config, executed)), config)
     lens = DiffusionLens.fresh(shape(config, train.classes), parts)

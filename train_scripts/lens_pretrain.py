@@ -39,6 +39,8 @@ from hubmodels.training.decay import decay_groups
 PARTS = ("vae", "classifier", "judge", "unet")
 ROWS = 1_000_000
 """Different scenes to learn from."""
+NOISE = 0.3
+"""Of noisy scenes; less than in the task, so that there is more to learn beneath it."""
 LATEST = 600
 """Times up to which the UNet learns: an editor never starts from more noise."""
 
@@ -124,7 +126,7 @@ def shown(
     split: str, seed: int, numbers: Tensor, task: str = "clear", alpha: tuple[float, float] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Pictures (B, 3, 64, 64) in [-1, 1] and labels (B,) of scenes, on the CPU."""
-    made = scenes(split, seed, numbers.tolist(), task, tiny.SIZE, alpha)
+    made = scenes(split, seed, numbers.tolist(), task, tiny.SIZE, alpha, NOISE)
     return from_uint8(made.pictures), made.labels
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from hubmodels.hub import HubError
+from hubmodels.hub import HubError, released
 from hubmodels.lens.sampler import Predict
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
@@ -68,7 +68,7 @@ def loaded(
     dtype: torch.dtype = torch.float32,
     local_files_only: bool = False,
 ) -> Base:
-    """A base from a folder or the Hub, its scheduler made one of DDIM.
+    """A base from a folder or the Hub, or "org/NAME" of the released ones, its scheduler made one of DDIM.
 
     Args:
         spacing: of the steps, "trailing", "leading" or "linspace".
@@ -108,6 +108,8 @@ def loaded(
 
 
 def _folder(path_or_repo: str, revision: str, local_files_only: bool) -> Path:
+    owner, _, name = path_or_repo.partition("/")
+    path_or_repo = released(name, "") if owner == "org" else path_or_repo
     if Path(path_or_repo).is_dir():
         return Path(path_or_repo)
     try:

@@ -35,7 +35,7 @@ CAMOUFLAGE = (0.14, 0.26)
 """From which alpha to which."""
 HAZE = 0.25
 """What is left of the contrast."""
-NOISE = 0.3
+NOISE = 0.45
 """Standard deviation, of a range of 1."""
 SIZES = range(16, 513)
 """Sides of pictures, in pixels."""
@@ -85,6 +85,7 @@ def scenes(
     task: str = "camouflage",
     size: int = 64,
     alpha: tuple[float, float] | None = None,
+    noise: float = NOISE,
 ) -> Scenes:
     """Scenes of those rows. Row i shows an animal of class i % 10.
 
@@ -92,13 +93,14 @@ def scenes(
         task: one of `TASKS`. "haze" leaves a quarter of the contrast of "clear", "noise" adds a lot of noise to it.
         size: pixels a side.
         alpha: from which to which; None takes those of the task.
+        noise: of "noise".
 
     Raises:
         ValueError: no such split, task, size, seed or row, or an alpha that is not in [0, 1].
     """
     low, high = _checked(split, seed, rows, task, size, alpha)
     made = [
-        _made(split, seed, rows[first : first + TOGETHER], task, size, low, high)
+        _made(split, seed, rows[first : first + TOGETHER], task, size, low, high, noise)
         for first in range(0, len(rows), TOGETHER)
     ]
     return Scenes(*(torch.cat(parts) for parts in zip(*made, strict=True)))
@@ -189,7 +191,7 @@ def _listed() -> dict[str, dict]:
 
 
 def _made(
-    split: str, seed: int, rows: Sequence[int], task: str, size: int, low: float, high: float
+    split: str, seed: int, rows: Sequence[int], task: str, size: int, low: float, high: float, noise: float
 ) -> tuple[Tensor, ...]:
     """Fields of `Scenes`, of some rows."""
     found, (grains, of_split) = shapes(), textures()
@@ -216,7 +218,7 @@ def _made(
         pictures = 0.5 + (pictures - 0.5) * np.float32(HAZE)
     if task == "noise":
         shape = pictures.shape[1:]
-        pictures += np.float32(NOISE) * np.stack([rng.standard_normal(shape, np.float32) for rng in generators])
+        pictures += np.float32(noise) * np.stack([rng.standard_normal(shape, np.float32) for rng in generators])
     return (
         to_uint8(from_unit(torch.from_numpy(pictures))),
         torch.from_numpy(cover >= 0.5),

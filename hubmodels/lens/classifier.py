@@ -23,7 +23,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from hubmodels.hub import HubError
+from hubmodels.hub import HubError, released
 from hubmodels.images import to_unit
 
 TEMPLATE = "An image of {label}"
@@ -125,7 +125,7 @@ def loaded(
     revision: str = "",
     local_files_only: bool = False,
 ) -> Classifier:
-    """A classifier from a folder or the Hub, asked for `labels`.
+    """A classifier from a folder or the Hub, or "org/NAME" of the released ones, asked for `labels`.
 
     Args:
         template: what CLIP hears of a label, with {label}; others know labels by name.
@@ -139,6 +139,8 @@ def loaded(
         raise ValueError(f"labels must be two or more, all different; twice: {', '.join(double) or 'none'}")
     if "{label}" not in template:
         raise ValueError(f"the template must have {{label}} in it, got {template!r}")
+    owner, _, name = path_or_repo.partition("/")
+    path_or_repo = released(name, "") if owner == "org" else path_or_repo
     folder = Path(path_or_repo)
     try:
         if not folder.is_dir():

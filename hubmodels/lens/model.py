@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hubmodels.hub import HubError, HubModel, released
+from hubmodels.hub import HubError, HubModel
 from hubmodels.lens import base as bases
 from hubmodels.lens.base import Base, decode, embedded, encode, predictor
 from hubmodels.lens.sampler import run, schedule
@@ -162,7 +162,7 @@ class DiffusionLens(
     def base(self) -> Base:
         """The frozen parts, with what was learned in the UNet; loaded when it is first asked for."""
         if not self._base:
-            self.attach(bases.loaded(located(self.config.base), self.config.base_revision, self.config.spacing))
+            self.attach(bases.loaded(self.config.base, self.config.base_revision, self.config.spacing))
         return self._base[0]
 
     def attach(self, base: Base) -> None:
@@ -292,12 +292,6 @@ def drawn(source: Tensor, seed: int) -> Tensor:
         torch.randn(source.shape[1:], generator=torch.Generator().manual_seed(seed + i)) for i in range(len(source))
     ]
     return torch.stack(rows).to(source)
-
-
-def located(repo: str) -> str:
-    """Where a part is: one that was released by us in `weights/` beside the package if it is there."""
-    owner, _, name = repo.partition("/")
-    return released(name, "") if owner == "org" else repo
 
 
 def _adaptable(base: Base, ends: list[str]) -> dict[str, tuple[int, ...]]:

@@ -22,9 +22,9 @@ from hubmodels import hub
 from hubmodels.images import save_png, sheet
 from hubmodels.lens import base as bases
 from hubmodels.lens.classifier import Classifier
-from hubmodels.lens.data import Pictures
+from hubmodels.lens.data import Pictures, balanced, opened
 from hubmodels.lens.filters import FILTERS
-from hubmodels.lens.model import DiffusionLens, located
+from hubmodels.lens.model import DiffusionLens
 from hubmodels.lens.rewards import Seen, l1, ssim
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -152,7 +152,7 @@ def without(lens: DiffusionLens) -> Callable[[Tensor, int], Tensor]:
     config = lens.config
     other = DiffusionLens(config)
     other.load_state_dict(lens.state_dict())
-    parts = bases.loaded(located(config.base), config.base_revision, config.spacing)
+    parts = bases.loaded(config.base, config.base_revision, config.spacing)
     same = {name.replace(".", "/"): weight.detach().clone() for name, weight in parts.unet.named_parameters()}
     other.attach(parts)
     other.learned.load_state_dict(same)
@@ -259,6 +259,23 @@ def recognised(reader: Classifier, pictures: Pictures) -> str:
 
 
 # --- the report -------------------------------------------------------------------------------------------------
+
+
+def held_out(lens: DiffusionLens, root: str, rows: int, seed: int) -> tuple[Pictures, Pictures]:
+    """Validation and test pictures of what a lens learned from, as many of each class as can be.
+
+    Raises:
+        FileNotFoundError, ValueError: the data set does not lie in `root`, or is damaged.
+    """
+    config = lens.config
+    where = (config.dataset, root)
+    how = (config.corruption, config.severity, config.size, seed)
+    found = [opened(*where, split, *how) for split in ("validation", "test")]
+    counts = (min(rows // 2 or 1, len(found[0])), min(rows, len(found[1])))
+    validation, test = (
+        replace(one, rows=tuple(balanced(one.rows, count, seed))) for one, count in zip(found, counts, strict=True)
+    )
+    return validation, test
 
 
 def report(
