@@ -15,7 +15,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path 
 
 BASE = {"nn", "losses", "metrics", "images", "hub"}
 SYSTEMS = {"distill", "circular", "pixelscene", "lens", "neuropbr"}
-PUBLIC = {"", "images", "hub", "metrics", "scenes", "circular", "pixelscene"}
+PUBLIC = {"", "images", "hub", "metrics", "scenes", "circular", "pixelscene", "lens"}
 """Modules of hubmodels that a Space may use; "" is the package itself, which has the models."""
 BELOW = {
     **{part: BASE for part in BASE},

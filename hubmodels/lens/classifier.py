@@ -58,6 +58,14 @@ class Classifier(nn.Module):
         distance compares."""
         raise NotImplementedError
 
+    def asked(self, labels: Sequence[str]) -> "Classifier":
+        """The same network, asked for other labels.
+
+        Raises:
+            ValueError: they are double or fewer than two, or the network does not know one.
+        """
+        raise NotImplementedError
+
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> logits (B, K), float32."""
         return self.read(pictures)[0]
@@ -77,8 +85,14 @@ class ZeroShot(Classifier):
     ) -> None:
         vision: Any = network.config.vision_config
         super().__init__(network, labels, vision.image_size, mean, std)
+        self.tokenizer, self.template = tokenizer, template
         self.text: Tensor
         self.register_buffer("text", said(network, tokenizer, [template.format(label=label) for label in labels]))
+
+    def asked(self, labels: Sequence[str]) -> "ZeroShot":
+        _different(labels)
+        network: Any = self.network
+        return ZeroShot(network, self.tokenizer, labels, self.template, self.mean, self.std)
 
     def read(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         network: Any = self.network
@@ -111,6 +125,12 @@ class Trained(Classifier):
         super().__init__(network, labels, size, mean, std)
         self.rows = rows
 
+    def asked(self, labels: Sequence[str]) -> "Trained":
+        _different(labels)
+        network: Any = self.network
+        rows = _rows(network.config.label2id, labels, "this classifier")
+        return Trained(network, labels, rows, self.size, self.mean, self.std)
+
     def read(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         out = self.network(self.prepared(pictures), output_hidden_states=True)
         last = out.hidden_states[-1]
@@ -134,9 +154,7 @@ def loaded(
         HubError: it is not there, or not a classifier.
         ValueError: it has no such label, labels are double or fewer than two, or the template has no {label}.
     """
-    if len(set(labels)) != len(labels) or len(labels) < 2:
-        double = sorted({label for label in labels if list(labels).count(label) > 1})
-        raise ValueError(f"labels must be two or more, all different; twice: {', '.join(double) or 'none'}")
+    _different(labels)
     if "{label}" not in template:
         raise ValueError(f"the template must have {{label}} in it, got {template!r}")
     owner, _, name = path_or_repo.partition("/")
@@ -156,11 +174,17 @@ def loaded(
             network = CLIPModel.from_pretrained(folder, use_safetensors=True)
             return ZeroShot(network, CLIPTokenizer.from_pretrained(folder), labels, template, mean, std)
         network = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True)
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, KeyError) as error:
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, KeyError, ValueError) as error:
         raise HubError(f"{path_or_repo} is no classifier that can be loaded: {' '.join(str(error).split())}") from error
     size = about.get("crop_size") or about["size"]
     size = size if isinstance(size, int) else size.get("height") or size["shortest_edge"]
     return Trained(network, labels, _rows(network.config.label2id, labels, path_or_repo), size, mean, std)
+
+
+def _different(labels: Sequence[str]) -> None:
+    if len(set(labels)) != len(labels) or len(labels) < 2:
+        double = sorted({label for label in labels if list(labels).count(label) > 1})
+        raise ValueError(f"labels must be two or more, all different; twice: {', '.join(double) or 'none'}")
 
 
 def _rows(known: dict[str, int], labels: Sequence[str], name: str) -> list[int]:

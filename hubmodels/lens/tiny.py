@@ -3,11 +3,9 @@
 Nothing else in `lens` knows that they are small: any Stable Diffusion and any CLIP can stand in their place.
 """
 
-import json
 from collections.abc import Sequence
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -37,24 +35,25 @@ PROMPTS = {
 
 
 def tokenizer(labels: Sequence[str]) -> CLIPTokenizer:
-    """Byte pairs of the sentences that are ever said about `labels`."""
-    said = [template.format(label=label) for template in PROMPTS.values() for label in labels]
-    pairs = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
-    pairs.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    """Every word that is ever said of `labels` is put together from its first letter to its last; other words are
+    spelt. (Byte pairs that `tokenizers` finds by itself are not the same in every process.)"""
+    words = sorted({word for said in PROMPTS.values() for label in labels for word in said.format(label=label).split()})
     letters = [chr(code) for code in range(33, 127)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        end_of_word_suffix="</w>",
-        initial_alphabet=letters,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        show_progress=False,
+    known = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    merges = []
+    for word in words:
+        parts = [*word[:-1].lower(), f"{word[-1].lower()}</w>"]
+        whole = parts[0]
+        for part in parts[1:]:
+            merges.append((whole, part))
+            whole += part
+    merges = list(dict.fromkeys(merges))
+    known += [left + right for left, right in merges]
+    return CLIPTokenizer(
+        vocab={token: number for number, token in enumerate(dict.fromkeys(known))},
+        merges=merges,
+        model_max_length=WORDS,
     )
-    pairs.train_from_iterator([sentence.lower() for sentence in said], trainer)
-    known = pairs.get_vocab()
-    for letter in letters:  # a word is never unknown: it can always be spelt
-        known.setdefault(f"{letter}</w>", len(known))
-    merges = [tuple(pair) for pair in json.loads(pairs.to_str())["model"]["merges"]]
-    return CLIPTokenizer(vocab=known, merges=merges, model_max_length=WORDS)
 
 
 def text_config(words: CLIPTokenizer) -> CLIPTextConfig:

@@ -12,6 +12,7 @@ MODELS = {
     "neuropbr": ["neuropbr"],
     "circular": ["circular", "circular-grounded"],
     "pixelscene": ["pixelscene-vqgan", "pixelscene"],
+    "lens": ["lens", "lens-base", "lens-classifier", "lens-judge"],
     "gallery": ["distill", "circular", "circular-grounded", "neuropbr", "pixelscene-vqgan", "pixelscene"],
 }
 
