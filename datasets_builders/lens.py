@@ -198,9 +198,7 @@ def parts(config: Config) -> list[Part]:
             return [Part("default", features(config, found.classes), splits, len(found), partial(real_hidden, root))]
         if config.kind == "camo":
             make = partial(hidden, config.seed, config.task, size)
-            return [
-                Part("default", features(config, camo.CLASSES), splits, config.rows or ROWS, make, Cut(250, 500, 5000))
-            ]
+            return [Part("default", features(config, camo.CLASSES), splits, config.rows or ROWS, make, CUT)]
         if root is None:
             each, columns = config.rows or EACH, features(config, camo.CLASSES)
             own = (config.kind, config.seed, size, each)
@@ -234,16 +232,16 @@ def check(config: Config) -> None:
         raise BuildError(f"there is no corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}")
 
 
-def settings(config: Config) -> dict:
-    """All that decides the bytes."""
-    made = parts(config)
+def settings(config: Config, made: list[Part] | None = None) -> dict:
+    """All that decides the bytes, but for what lies on the disk."""
+    made = made or parts(config)
     own = {"rows": config.rows, "size": config.size, "task": config.task, "seed": config.seed}
     return {
         "builder": "datasets_builders.lens",
         "format": FORMAT,
         "kind": config.kind,
         "parts": {part.name: part.rows for part in made},
-        **({"from_disk": str(config.from_disk)} if config.from_disk else own),
+        **({"from_disk": True} if config.from_disk else own),  # its path is nobody's business
     }
 
 
@@ -261,7 +259,7 @@ def build(config: Config) -> Path:
     def extras() -> dict[str, bytes]:
         return {"preview.png": preview(made)} | ({} if config.from_disk else {"LICENSES.md": licences()})
 
-    folder.build(config.out, made, settings(config), partial(card, config, made), extras, "local", config.workers)
+    folder.build(config.out, made, settings(config, made), partial(card, config, made), extras, "local", config.workers)
     if config.tree:
         plant(config)
     return config.out
@@ -393,7 +391,8 @@ FOUND = "The pictures of {home}, as their authors publish them."
 OURS = """Silhouettes of Animal-MNIST (MIT) on CC0 textures, whose notices are in LICENSES.md. The same bytes come from
 
 ```
-python -m datasets_builders.lens --kind {kind} --out {out} --rows {rows} --size {size} --task {task} --seed {seed}
+python -m datasets_builders.lens --kind {kind} --out {out} --rows {rows} --size {size} \\
+    --task {task} --seed {seed}{which}
 ```"""
 THEIRS = "Nothing was changed. They are under the terms of their authors, {where}."
 
@@ -409,6 +408,7 @@ def card(config: Config, made: list[Part], sizes: Sizes) -> str:
     }
     names = made[0].features["label"].names
     said = {field: getattr(config, field) for field in ("kind", "rows", "size", "task", "seed")}
+    said["which"] = " \\\n    --corruptions " + " ".join(config.corruptions) if config.corruptions else ""
     where = data.COD10K_HOME if config.kind == "camo" else data.CORRUPTED_HOME
     text = CARD.format(
         name=name,

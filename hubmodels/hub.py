@@ -48,10 +48,17 @@ class HubError(OSError):
 
 
 def released(system: str, variable: str = "MODEL") -> str:
-    """Where the released weights of a system are: what the variable of the environment says, else `weights/` beside the
-    package, else on the Hub."""
-    local = Path(__file__).parents[1] / "weights" / system
-    return os.environ.get(variable) or (str(local) if local.is_dir() else f"org/{system}")
+    """Where the released weights of a system are: what the variable of the environment says, else where `located` finds
+    them."""
+    return os.environ.get(variable) or located(f"org/{system}")
+
+
+def located(repo: str) -> str:
+    """Where "org/NAME" of the released weights is: in `weights/` beside the package, else on the Hub. Other names stay
+    as they are."""
+    owner, _, name = repo.partition("/")
+    local = Path(__file__).parents[1] / "weights" / name
+    return str(local) if owner == "org" and name and local.is_dir() else repo
 
 
 HISTORY = """

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from hubmodels.hub import HubError, released
+from hubmodels.hub import HubError, located
 from hubmodels.lens.sampler import Predict
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
@@ -108,8 +108,7 @@ def loaded(
 
 
 def _folder(path_or_repo: str, revision: str, local_files_only: bool) -> Path:
-    owner, _, name = path_or_repo.partition("/")
-    path_or_repo = released(name, "") if owner == "org" else path_or_repo
+    path_or_repo = located(path_or_repo)
     if Path(path_or_repo).is_dir():
         return Path(path_or_repo)
     try:

@@ -23,7 +23,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from hubmodels.hub import HubError, released
+from hubmodels.hub import HubError, located
 from hubmodels.images import to_unit
 
 TEMPLATE = "An image of {label}"
@@ -157,8 +157,7 @@ def loaded(
     _different(labels)
     if "{label}" not in template:
         raise ValueError(f"the template must have {{label}} in it, got {template!r}")
-    owner, _, name = path_or_repo.partition("/")
-    path_or_repo = released(name, "") if owner == "org" else path_or_repo
+    path_or_repo = located(path_or_repo)
     folder = Path(path_or_repo)
     try:
         if not folder.is_dir():

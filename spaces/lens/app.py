@@ -345,7 +345,7 @@ def page(studio: Studio) -> None:
     busy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "lens", "api_visibility": "private"}
     given = [image, labels, strength, steps, seed, gate, truth]
     draw.click(hidden, way, [image, truth], **quiet).then(go, given, result, **busy)
-    image.upload(lambda: "", None, truth, **quiet)
+    image.input(lambda: "", None, truth, **quiet)  # nobody knows what pictures of visitors show
     button.click(go, given, result, **busy)
     gr.on([strength.release, steps.release, seed.release, gate.release], go, given, result, **busy)
     find.click(lambda: sheet(cases(studio, random.SystemRandom().randrange(10**6))), None, board, **busy)
@@ -372,7 +372,7 @@ def serve(blocks: gr.Blocks) -> None:
     # fonts that every machine has: the default ones are fetched from elsewhere
     theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     try:
-        blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=["api"])
+        blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=[])
     except OSError as error:
         message = f"cannot listen on {host}:{port}: stop what listens there, or choose another PORT"
         raise OSError(message) from error
@@ -384,7 +384,7 @@ def released_studio() -> Studio:
     Raises:
         HubError: one of them cannot be had.
     """
-    lens = DiffusionLens.from_pretrained(released("lens", "LENS" if "LENS" in os.environ else "MODEL"))
+    lens = DiffusionLens.from_pretrained(released("lens"))
     labels = lens.config.labels.split("; ")
     lens.base  # noqa: B018 - loaded now, not when the first visitor comes
     reader = loaded(lens.config.classifier, labels, revision=lens.config.classifier_revision)

@@ -80,6 +80,8 @@ def test_corruptions_are_configurations(tmp_path: Path) -> None:
     assert array.shape == (50, 32, 32, 3) and np.array_equal(array[27], np.array(row["image"]))
     again = build(Config(tmp_path / "real", "cifar10-c", from_disk=tmp_path / "t", workers=1))
     real = [row for split in load(again, tmp_path / "r", "fog").values() for row in split]
+    assert str(tmp_path) not in (again / "build.json").read_text() + (again / "README.md").read_text()
+    assert "--corruptions fog pixelate" in (out / "README.md").read_text()
     assert np.array_equal(np.array(sorted(real, key=lambda row: row["index"])[27]["image"]), array[27])
 
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
-CHOICES = "HOST", "MODEL", "DISTILL", "NEUROPBR", "VQGAN", "PRIOR", "BACKEND", "CIRCULAR", "GROUNDED", "LENS", "JUDGE"
+CHOICES = "HOST", "MODEL", "DISTILL", "NEUROPBR", "VQGAN", "PRIOR", "BACKEND", "CIRCULAR", "GROUNDED", "JUDGE"
 """What a Space reads of the environment; these tests say it themselves."""
 QUIET = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic --no-first-run"
 QUIET += " --disable-background-networking --disable-component-update --disable-sync"

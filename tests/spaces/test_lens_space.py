@@ -165,7 +165,7 @@ def test_a_visitor_uploads_a_picture_and_moves_the_gate(visit: Page, studio: app
     expect(visit.locator("#lens-result .verdict")).to_contain_text("The gate holds the edit back")
 
 
-def test_a_visitor_has_one_drawn_and_sees_what_it_shows(visit: Page) -> None:
+def test_a_visitor_has_one_drawn_and_sees_what_it_shows(visit: Page, tmp_path: Path) -> None:
     visit.get_by_label("In haze").check()
     visit.locator("#lens-draw").click()
     expect(visit.locator("#lens-result .verdict")).to_contain_text(
@@ -173,6 +173,12 @@ def test_a_visitor_has_one_drawn_and_sees_what_it_shows(visit: Page) -> None:
     )
     expect(visit.locator("#lens-result .truth").first).to_be_visible()
     visit.screenshot(path=ROOT / "test-artifacts" / "lens.png", full_page=True)
+    to_pil(picture(7)[0]).save(tmp_path / "mine.png")
+    visit.locator("#lens-image input[type=file]").set_input_files(tmp_path / "mine.png")
+    visit.locator("#lens-gate input[type=number]").fill("1")
+    visit.locator("#lens-go").click()
+    expect(visit.locator("#lens-result .verdict")).to_contain_text("lets the edit through")
+    expect(visit.locator("#lens-result .verdict")).not_to_contain_text("It shows")
 
 
 def test_a_visitor_sees_cases_of_both_kinds(visit: Page) -> None:
