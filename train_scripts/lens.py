@@ -167,8 +167,8 @@ class Config:
             flat = [name for name in self.reward.weights() if name not in DIFFERENTIABLE]
             if flat:
                 raise ValueError(f"the reward {flat[0]} has no gradient: it works in --mode rl alone")
-        if self.rank == 0 and (self.kl or self.half):
-            raise ValueError("rank 0 tunes the base itself, in full precision: leave out --kl and --half")
+        if self.rank == 0 and self.half:
+            raise ValueError("rank 0 tunes the base itself, in full precision: leave out --half")
         if self.reward.server and not self.reward.address:
             raise ValueError("--reward.server needs --reward.address")
 

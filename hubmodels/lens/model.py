@@ -99,7 +99,8 @@ class DiffusionLens(
         self.learned = nn.ParameterDict(
             {_key(name): nn.Parameter(torch.zeros(shape)) for name, shape in tensors(config.shapes).items()}
         )
-        self._base: list[Base] = []  # in a list, so that it is no part of what is trained, saved or averaged
+        self._base: list[Base] = []  # in lists, so that they are no part of what is trained, saved or averaged
+        self._before: list[nn.Module] = []
 
     @classmethod
     def fresh(cls, config: DiffusionLensConfig, base: Base) -> "DiffusionLens":
@@ -209,18 +210,26 @@ class DiffusionLens(
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
-        """Inside the `with` the UNet is that of the base, without what was learned.
+        """Inside the `with` the UNet is that of the base, without what was learned; it is loaded once more where all
+        weights were learned.
 
         Raises:
-            ValueError: all weights were learned, so those of before are gone.
+            HubError: it cannot be.
         """
-        if not self.config.rank:
-            raise ValueError("a lens of rank 0 has replaced the weights of its base: load the base beside it")
-        self.base.unet.disable_adapters()
+        tuned, config = self.base, self.config
+        if config.rank:
+            tuned.unet.disable_adapters()
+        else:
+            if not self._before:
+                device = next(self.parameters()).device
+                self._before.append(bases.loaded(config.base, config.base_revision, config.spacing).to(device).unet)
+            self._base[:] = [replace(tuned, unet=self._before[0])]
         try:
             yield
         finally:
-            self.base.unet.enable_adapters()
+            self._base[:] = [tuned]
+            if config.rank:
+                tuned.unet.enable_adapters()
 
     # --- editing ------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from hubmodels import hub
 from hubmodels.images import save_png, sheet
-from hubmodels.lens import base as bases
 from hubmodels.lens.classifier import Classifier
 from hubmodels.lens.data import Pictures, balanced, opened
 from hubmodels.lens.filters import FILTERS
@@ -119,12 +118,13 @@ def readings(
     chooses from; filters have their own names."""
     parts: dict[str, list[Reading]] = {}
     labels = []
-    untuned = without(lens)
     for first in progress(range(0, len(pictures), CHUNK), "editing and reading"):
         raw, names = stacked(replace(pictures, rows=pictures.rows[first : first + CHUNK]))
         raw = raw.to(reader.mean.device)
         labels.append(names)
-        made = {"raw": raw, "vae": lens.roundtrip(raw), "base": untuned(raw, seed + first)}
+        made = {"raw": raw, "vae": lens.roundtrip(raw)}
+        with lens.as_base():
+            made["base"] = lens.edit(raw, seed + first)
         made |= {f"tuned_{n}": lens.edit(raw, seed + first + n * 2**32) for n in range(best_of)}
         made |= {name: filtered(raw) for name, filtered in FILTERS.items()}
         for name, edits in made.items():
@@ -140,25 +140,6 @@ def readings(
     return found | {"best_of": surest, "ensemble": edits[0].mean(found["raw"])}, torch.cat(labels)
 
 
-def without(lens: DiffusionLens) -> Callable[[Tensor, int], Tensor]:
-    """The edits of the base of a lens."""
-    if lens.config.rank:
-
-        def edit(pictures: Tensor, seed: int) -> Tensor:
-            with lens.as_base():
-                return lens.edit(pictures, seed)
-
-        return edit
-    config = lens.config
-    other = DiffusionLens(config)
-    other.load_state_dict(lens.state_dict())
-    parts = bases.loaded(config.base, config.base_revision, config.spacing)
-    same = {name.replace(".", "/"): weight.detach().clone() for name, weight in parts.unet.named_parameters()}
-    other.attach(parts)
-    other.learned.load_state_dict(same)
-    return other.to(next(lens.parameters()).device).edit
-
-
 def gated(found: dict[str, Reading], gate: float) -> Reading:
     """Pictures of which the classifier is at least so sure are left as they are."""
     return found["raw"].where(found["raw"].confidence >= gate, found["tuned"])
@@ -167,7 +148,7 @@ def gated(found: dict[str, Reading], gate: float) -> Reading:
 def chosen_gate(found: dict[str, Reading], labels: Tensor) -> float:
     """The gate with which most validation pictures are read rightly, of equals the one that edits least."""
     gates = [step / 20 for step in range(1, 21)]
-    return max(gates, key=lambda gate: (float(right(gated(found, gate).logits, labels).float().mean()), -gate))
+    return max(gates, key=lambda gate: (int(right(gated(found, gate).logits, labels).sum()), -gate))
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------
@@ -177,6 +158,11 @@ def right(logits: Tensor, labels: Tensor, within: int = 1) -> Tensor:
     """(N,) bool: the label is among the likeliest."""
     best = logits.topk(min(within, logits.shape[1]), 1).indices
     return (best == labels[:, None]).any(1)
+
+
+def best(found: dict[str, Reading], labels: Tensor, names: Iterable[str]) -> str:
+    """The way by which most pictures are read rightly."""
+    return max(names, key=lambda name: int(right(found[name].logits, labels).sum()))
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -194,10 +180,10 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
 
 
 def interval(gains: Tensor, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of (N,)."""
-    rng = np.random.default_rng(seed)
-    values = gains.double().numpy()
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(DRAWS)]
+    """95 % bootstrap interval of the mean of (N,), which has few different values: how often each is drawn is drawn."""
+    values, counts = np.unique(gains.numpy(), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(gains), counts / len(gains), size=DRAWS)
+    means = drawn @ values / len(gains)
     low, high = np.percentile(means, [2.5, 97.5])
     return round(float(low), 4), round(float(high), 4)
 
@@ -290,16 +276,15 @@ def report(
     """All that is measured, as plain JSON."""
     found, labels = readings(lens, reader, judge, validation, seed, progress, best_of=1)
     gate = chosen_gate(found, labels)
-    kinds = {name: scores(found[name].logits, labels)["top1"] for name in FILTERS}
-    helper = max(kinds, key=lambda name: kinds[name])
-    ours = {name: scores(found[name].logits, labels)["top1"] for name in ("tuned", "ensemble")}
-    ours["gated"] = scores(gated(found, gate).logits, labels)["top1"]
+    found["gated"] = gated(found, gate)
+    helper = best(found, labels, FILTERS)
+    chosen = best(found, labels, ("tuned", "ensemble", "gated"))
 
     found, labels = readings(lens, reader, judge, test, seed + 2**20, progress)
     found["gated"] = gated(found, gate)
     found[f"ensemble_{helper}"] = found[helper].mean(found["raw"])
     raw = found["raw"]
-    best = max(FILTERS, key=lambda name: scores(found[name].logits, labels)["top1"])
+    rival = best(found, labels, FILTERS)
     ways = {}
     for name, one in found.items():
         judged = scores(one.judged, labels) | against(one.judged, raw.judged, labels)
@@ -307,7 +292,7 @@ def report(
             "raw": against(one.logits, raw.logits, labels),
             "base": against(one.logits, found["base"].logits, labels),
             "vae": against(one.logits, found["vae"].logits, labels),
-            "filter": against(one.logits, found[best].logits, labels),
+            "filter": against(one.logits, found[rival].logits, labels),
             "judge": judged,
             "l1": round(float(one.l1.mean()), 4),
             "ssim": round(float(one.ssim.mean()), 4),
@@ -317,8 +302,8 @@ def report(
         "pictures": len(labels),
         "classes": list(test.classes),
         "gate": gate,
-        "chosen": max(ours, key=lambda name: ours[name]),
-        "filter": best,
+        "chosen": chosen,
+        "filter": rival,
         "filter_of_validation": helper,
         "ways": ways,
     }
@@ -326,16 +311,16 @@ def report(
 
 def verdict(result: dict) -> str:
     """In a sentence or two, whether all this was worth it."""
-    name, best = result["chosen"], result["filter"]
-    own, other = result["ways"][name], result["ways"][best]
+    name, rival = result["chosen"], result["filter"]
+    own, other = result["ways"][name], result["ways"][rival]
     words = f"{NAMES[name].replace('*', '')}, chosen on validation pictures, reads {own['top1']:.1%}"
     raw = own["raw"]
     lines = [f"{words}: {100 * raw['gain']:+.1f} points to not editing (p = {raw['p']:.1g})."]
     if other["top1"] > own["top1"]:
-        lines.append(f"A filter that learned nothing, {best}, reads {other['top1']:.1%} and beats it.")
+        lines.append(f"A filter that learned nothing, {rival}, reads {other['top1']:.1%} and beats it.")
     else:
         lines.append(
-            f"The best filter, {best}, reads {other['top1']:.1%} ({100 * own['filter']['gain']:+.1f} points to it, "
+            f"The best filter, {rival}, reads {other['top1']:.1%} ({100 * own['filter']['gain']:+.1f} points to it, "
             f"p = {own['filter']['p']:.1g})."
         )
     judge = own["judge"]
@@ -476,15 +461,14 @@ def publish(lens: DiffusionLens, reader: Classifier, result: dict, test: Picture
     raw, labels = stacked(test)
     raw, labels = raw[:512], labels[:512]
     edits = lens.edit(raw, seed + 2**20).cpu()
-    with torch.inference_mode():
-        before, after = (
-            torch.cat([reader(part.to(reader.mean.device)).cpu() for part in x.split(CHUNK)]) for x in (raw, edits)
-        )
+    with lens.as_base():
+        untuned = lens.edit(raw[:SHOWN], seed + 2**20).cpu()
+    before, after = (logits_of(reader, pictures) for pictures in (raw, edits))
     first = torch.arange(min(SHOWN, len(raw)))
     columns = {
         "not edited": raw[first],
         "VAE": lens.roundtrip(raw[first]).cpu(),
-        "base": without(lens)(raw[first], seed + 2**20).cpu(),
+        "base": untuned,
         "tuned": edits[first],
         result["filter"].replace("_", " "): FILTERS[result["filter"]](raw[first]),
     }

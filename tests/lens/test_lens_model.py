@@ -51,7 +51,17 @@ def test_all_weights_can_be_learned() -> None:
     source = torch.randn(2, 4, 8, 8)
     whole(source, torch.tensor([5, 5]), source, torch.randn(1, 16, 64)).sum().backward()
     assert all(weight.grad is not None for weight in whole.learned.values())
-    with pytest.raises(ValueError, match="has replaced the weights of its base"), whole.as_base():
+
+
+def test_all_weights_that_were_learned_leave_the_base_as_it_is(tmp_path: Path) -> None:
+    pipeline(base()).save_pretrained(tmp_path)
+    taught = lens(rank=0, base=str(tmp_path))
+    given = pictures(2)
+    before = taught.edit(given)
+    with taught.as_base():
+        assert torch.equal(taught.edit(given), lens(learned=False).edit(given))
+    assert torch.equal(taught.edit(given), before) and not torch.equal(before, lens(learned=False).edit(given))
+    with pytest.raises(HubError, match="nowhere"), lens(rank=0, base=str(tmp_path / "nowhere")).as_base():
         pass
 
 

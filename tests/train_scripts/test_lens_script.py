@@ -202,7 +202,7 @@ def test_as_a_user_launches_it(parts: tuple[Path, Path], tmp_path: Path) -> None
     [
         ({"mode": "backprop", "accuracy": 1.0}, "the reward accuracy has no gradient: it works in --mode rl alone"),
         ({"server": 1.0}, "--reward.server needs --reward.address"),
-        ({"rank": 0, "kl": 0.1}, "rank 0 tunes the base itself"),
+        ({"rank": 0, "half": "bf16"}, "rank 0 tunes the base itself"),
         ({"eta": 0.0}, "without chance nothing is explored"),
         ({"decay": 2.0}, "decay and eta are shares"),
         ({"chunk": 0}, "chunk, inner_epochs and evaluate_on are at least 1"),
