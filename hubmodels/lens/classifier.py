@@ -170,9 +170,9 @@ def loaded(
         about = json.loads((folder / "preprocessor_config.json").read_text())
         mean, std = torch.tensor(about["image_mean"]), torch.tensor(about["image_std"])
         if config.model_type == "clip":
-            network = CLIPModel.from_pretrained(folder, use_safetensors=True)
+            network = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
             return ZeroShot(network, CLIPTokenizer.from_pretrained(folder), labels, template, mean, std)
-        network = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True)
+        network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, KeyError, ValueError) as error:
         raise HubError(f"{path_or_repo} is no classifier that can be loaded: {' '.join(str(error).split())}") from error
     size = about.get("crop_size") or about["size"]
