@@ -47,6 +47,8 @@ class Rewards:
 
     log_probability: float = 1.0
     """Of the true label, in nats."""
+    ensemble: float = 0.0
+    """The same of an edit that is read together with its original, by the mean of their logits."""
     logit_change: float = 0.0
     """Rise of the logit of the true label."""
     margin: float = 0.0

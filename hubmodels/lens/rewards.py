@@ -64,6 +64,12 @@ def log_probability(seen: Seen) -> Tensor:
     return _own(seen.logits.log_softmax(1), seen.labels)
 
 
+def ensemble(seen: Seen) -> Tensor:
+    """Log-probability of the true label by the mean of the logits before and after, in nats: of an edit that is read
+    together with its original."""
+    return _own(((seen.logits + seen.before) / 2).log_softmax(1), seen.labels)
+
+
 def logit_change(seen: Seen) -> Tensor:
     """By how much the logit of the true label rose."""
     return _own(seen.logits, seen.labels) - _own(seen.before, seen.labels)
@@ -112,6 +118,7 @@ def jpeg(seen: Seen) -> Tensor:
 
 REWARDS: dict[str, Callable[[Seen], Tensor]] = {
     "log_probability": log_probability,
+    "ensemble": ensemble,
     "logit_change": logit_change,
     "margin": margin,
     "accuracy": accuracy,

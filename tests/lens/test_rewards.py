@@ -41,6 +41,8 @@ def test_rewards_are_what_they_say() -> None:
     own, before = one.logits[rows, one.labels], one.before[rows, one.labels]
     torch.testing.assert_close(rewards.log_probability(one), one.logits.softmax(1)[rows, one.labels].log())
     torch.testing.assert_close(rewards.logit_change(one), own - before)
+    odds = (one.logits.softmax(1) * one.before.softmax(1)).sqrt()  # a mean of logits is a geometric mean of chances
+    torch.testing.assert_close(rewards.ensemble(one), (odds[rows, one.labels] / odds.sum(1)).log())
     others = torch.stack(
         [row[torch.arange(3) != label].max() for row, label in zip(one.logits, one.labels, strict=True)]
     )
