@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -157,6 +158,7 @@ def evaluate(
         seed: Of what is made on the fly.
         size: Texels a side of the maps of neuropbr, 256 if left out. Pictures of distill have the size of its network.
         card: Also rewrite the README.md in the weights' folder, and lay its pictures there, and the licences of --real.
+            A lens is given the gate that was found.
     """
     import shutil
     from importlib.util import find_spec
@@ -226,6 +228,11 @@ def evaluate(
         other = loaded(judge or "org/lens-judge", held[1].classes)
         result = measured.report(model, reader, other, *held, seed, progress)
         files = measured.publish(model, reader, result, held[1], seed, report)
+        if card:  # the gate that validation pictures chose goes with the weights
+            learned = model.state_dict()
+            model = DiffusionLens(replace(model.config, gate=result["gate"]))
+            model.load_state_dict(learned)
+            model.save_pretrained(source)
         cards = {source: (model, measured.card(model, result, training))}
     else:
         from hubmodels import PixelTransformer, PixelVQGAN
@@ -482,7 +489,6 @@ def scene(
         prior: Transformer, likewise.
     """
     import random
-    from dataclasses import replace
 
     from hubmodels.hub import released
     from hubmodels.images import save_png

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import lens_parts
@@ -82,6 +83,7 @@ def test_what_cannot_be_done_is_said_in_a_line(arguments: list[str], message: st
 
 def test_a_report_and_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--judge", "reader", "--rows", "20", "--card", "--report", "deep/report.json")
+    before = DiffusionLens.from_pretrained("weights")
     run("eval", "lens", "--weights", "weights", *options)
     said = capsys.readouterr().out
     result = json.loads(Path("deep/report.json").read_text())
@@ -89,6 +91,9 @@ def test_a_report_and_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     card = Path("weights/README.md").read_text()
     assert "Whose silhouettes" in card or "whose silhouettes" in card
     assert all((Path("weights") / name).is_file() for name in ("edits.png", "fixed.png", "broken.png"))
+    after = DiffusionLens.from_pretrained("weights")
+    assert after.config == replace(before.config, gate=result["gate"])
+    assert all(torch.equal(after.learned[name], weight) for name, weight in before.learned.items())
 
 
 def test_options_of_another_system_are_refused() -> None:
