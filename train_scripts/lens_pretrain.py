@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.functional import gaussian_blur
 from transformers import AutoModelForImageClassification, CLIPTextModel
 
+from hubmodels import hub
 from hubmodels.images import from_uint8, grid, to_unit
 from hubmodels.lens import tiny
 from hubmodels.lens.base import Base, encode, predictor
@@ -366,6 +367,78 @@ def edits(parts: Base, silent: Tensor, device: torch.device) -> Tensor:
 # --- gathering --------------------------------------------------------------------------------------------------
 
 
+CARD = """---
+license: mit
+library_name: {library}
+pipeline_tag: {does}
+---
+
+# {title}
+
+{words} Made for the pictures of `hubmodels.lens.camo`, 64 pixels a side, whose animals are silhouettes of Animal-MNIST
+(MIT) on CC0 textures: they know nothing else.
+
+```python
+{usage}
+```
+
+On {rows} validation scenes, whose silhouettes and textures training did not have: {found}.
+{training}"""
+BASE = """An AutoencoderKL of 32 x 32 x 4 latents, a UNet that sees the picture that it edits beside the noisy one, and
+what hears its prompts: the small Stable Diffusion that `lens` is tuned on. Before tuning it edits next to nothing."""
+READER = """Names ten animals, with {millions:.2f} M parameters, as they are and after the VAE of `lens-base`. {role}"""
+USAGE = {
+    "base": """from diffusers import StableDiffusionImg2ImgPipeline
+
+pipe = StableDiffusionImg2ImgPipeline.from_pretrained("org/lens-base")  # DiffusionLens knows how to use it""",
+    "reader": """from transformers import AutoModelForImageClassification
+
+reader = AutoModelForImageClassification.from_pretrained("org/lens-{name}")""",
+}
+
+
+def last(parts: Path, part: str) -> dict[str, float]:
+    """What a part's run logged at its end."""
+    return json.loads((parts / part / "log.jsonl").read_text().splitlines()[-1])
+
+
+def histories(parts: Path, *names: str) -> str:
+    """How runs went, for a card."""
+    return "".join(
+        hub.history(parts / name, "scenes", "was the last or, where there is a score, best") for name in names
+    )
+
+
+def base_card(parts: Path) -> str:
+    psnr, loss = last(parts, "vae")["psnr"], last(parts, "unet")["validation"]
+    return CARD.format(
+        library="diffusers",
+        does="image-to-image",
+        title="lens-base",
+        words=BASE,
+        usage=USAGE["base"],
+        rows=Config().evaluate_on,
+        found=f"mean squared error of the noise {loss:.3f}; of 64, {psnr:.1f} dB through the VAE, noisy ones too",
+        training=histories(parts, "vae", "unet"),
+    )
+
+
+def reader_card(parts: Path, name: str, millions: float) -> str:
+    role = {"classifier": "`lens` is rewarded by it.", "judge": "No reward ever comes from it: it judges `lens`."}[name]
+    found = last(parts, name)
+    shares = ", ".join(f"{found[kind]:.1%} {kind}" for kind in ("clear", "vae", "camouflage", "haze", "noise"))
+    return CARD.format(
+        library="transformers",
+        does="image-classification",
+        title=f"lens-{name}",
+        words=READER.format(millions=millions, role=role),
+        usage=USAGE["reader"].format(name=name),
+        rows=Config().evaluate_on,
+        found=f"right in {shares} (vae: clear ones there and back; noise: of a deviation of {NOISE})",
+        training=histories(parts, name),
+    )
+
+
 def gather(parts: Path, weights: Path) -> None:
     """A pipeline of diffusers, a classifier and a judge, in half precision, each a folder that their libraries load.
 
@@ -386,11 +459,18 @@ def gather(parts: Path, weights: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(weights / "lens-base")
+    (weights / "lens-base" / "README.md").write_text(base_card(parts))
+    for file in (weights / "lens-base").glob("*/config.json"):  # they say where they were loaded from
+        said = json.loads(file.read_text())
+        said.pop("_name_or_path", None)
+        file.write_text(json.dumps(said, indent=2) + "\n")
     said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": tiny.SIZE, "width": tiny.SIZE}}
     for name in ("classifier", "judge"):
         reader: Any = AutoModelForImageClassification.from_pretrained(export(config, name), dtype=half)
         reader.save_pretrained(weights / f"lens-{name}")
         (weights / f"lens-{name}" / "preprocessor_config.json").write_text(json.dumps(said, indent=2) + "\n")
+        millions = sum(weight.numel() for weight in reader.parameters()) / 1e6
+        (weights / f"lens-{name}" / "README.md").write_text(reader_card(parts, name, millions))
 
 
 TRAIN = {"vae": vae, "classifier": classifier, "judge": judge, "unet": unet}

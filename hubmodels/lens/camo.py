@@ -35,7 +35,7 @@ CAMOUFLAGE = (0.14, 0.26)
 """From which alpha to which."""
 HAZE = 0.25
 """What is left of the contrast."""
-NOISE = 0.45
+NOISE = 0.6
 """Standard deviation, of a range of 1."""
 SIZES = range(16, 513)
 """Sides of pictures, in pixels."""

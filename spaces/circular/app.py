@@ -10,7 +10,6 @@ import base64
 import html
 import io
 import math
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from hubmodels.circular.sentences import (
 )
 from hubmodels.hub import released
 from hubmodels.images import from_uint8, from_unit, to_pil, to_uint8, to_unit
+from spaces.distill.app import refusal, serve
 
 MAX_SEED = 9999
 MAX_NOISE = 1.0
@@ -76,11 +76,6 @@ def sides(model: CircularScene, grounded: CircularScene | None) -> list[Side]:
 
 
 # --- what a person asks for -----------------------------------------------------------------------------------------
-
-
-def refusal(message: str) -> gr.Error:
-    """What a person did wrong: shown on the page, which takes it for HTML, and not in the server's log."""
-    return gr.Error(html.escape(message), title="Not like this", print_exception=False)
 
 
 def _line(error: Exception) -> str:
@@ -560,26 +555,6 @@ def demo(model: CircularScene, grounded: CircularScene | None) -> gr.Blocks:
     with gr.Blocks(title="circular: can a picture say it?", analytics_enabled=False) as blocks:
         page(model, grounded)
     return blocks
-
-
-def serve(blocks: gr.Blocks) -> None:
-    """Serve on $HOST and $PORT, 127.0.0.1:7860 if they are not set; to everyone on a Hub Space.
-
-    Raises:
-        ValueError: $PORT is no port.
-        OSError: it is taken.
-    """
-    port = os.environ.get("PORT") or "7860"
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ValueError(f"PORT must be a number from 1 to 65535, got {port!r}")
-    host = os.environ.get("HOST") or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
-    # fonts that every machine has: the default ones are fetched from elsewhere
-    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    try:
-        blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=["api"])
-    except OSError as error:
-        message = f"cannot listen on {host}:{port}: stop what listens there, or choose another PORT"
-        raise OSError(message) from error
 
 
 def main() -> None:

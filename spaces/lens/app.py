@@ -8,7 +8,6 @@ Pictures go to the page as PNG inside the HTML, so nothing is written to disk bu
 import base64
 import html
 import io
-import os
 import random
 import sys
 from dataclasses import dataclass
@@ -26,12 +25,15 @@ from hubmodels.lens import camo
 from hubmodels.lens.classifier import Classifier, loaded
 from hubmodels.lens.data import square
 from hubmodels.lens.sampler import schedule
+from spaces.circular.app import number, whole
+from spaces.distill.app import refusal, serve
 
 MAX_SEED = 9999
 MAX_STRENGTH = 0.6
 MIN_STEPS, MAX_STEPS = 4, 50
 MOST_LABELS, LONGEST = 50, 60
 """Labels at a time, and characters of one."""
+LARGEST_URI = 10_000_000
 SHOWN = 5
 """Bars under a picture."""
 CASES, ROW = 96, 6
@@ -56,24 +58,6 @@ class Studio:
 
 
 # --- what a person asks for -----------------------------------------------------------------------------------------
-
-
-def refusal(message: str) -> gr.Error:
-    """What a person did wrong: shown on the page, which takes it for HTML, and not in the server's log."""
-    return gr.Error(html.escape(message), title="Not like this", print_exception=False)
-
-
-def number(value: float, least: float, most: float, name: str) -> float:
-    """The value if it is a number from `least` to `most`, or a message."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise refusal(f"{name} must be a number from {least:g} to {most:g}.")
-    return value
-
-
-def whole(value: float, least: int, most: int, name: str) -> int:
-    if number(value, least, most, name) != int(value):
-        raise refusal(f"{name} must be a whole number.")
-    return int(value)
 
 
 def asked(studio: Studio, labels: list[str]) -> tuple[Classifier, Classifier]:
@@ -168,6 +152,18 @@ def _uri(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _opened(uri: str) -> Image.Image:
+    """The picture of a data URI, or a message."""
+    try:
+        if not isinstance(uri, str) or len(uri) > LARGEST_URI:
+            raise ValueError("too large")
+        image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2], validate=True)))
+        image.load()
+        return image
+    except (ValueError, OSError, Image.DecompressionBombError):
+        raise refusal(f"Give a picture as a data URI of at most {LARGEST_URI // 10**6} MB.") from None
 
 
 def _figure(picture: Tensor, caption: str, alt: str) -> str:
@@ -348,6 +344,34 @@ def page(studio: Studio) -> None:
     image.input(lambda: "", None, truth, **quiet)  # nobody knows what pictures of visitors show
     button.click(go, given, result, **busy)
     gr.on([strength.release, steps.release, seed.release, gate.release], go, given, result, **busy)
+
+    def look_api(
+        picture: str,
+        labels: list[str] | None = None,
+        strength: float = config.strength,
+        steps: int = config.steps,
+        seed: int = 0,
+    ) -> list[dict]:
+        """The picture as it is, edited by the base, and edited by the lens, each with the chances of the labels.
+
+        Args:
+            picture: PNG or JPEG as a data URI, as they come back.
+        """
+        chosen = labels or known
+        strength, steps = number(strength, 0, MAX_STRENGTH, "The strength"), whole(steps, MIN_STEPS, MAX_STEPS, "steps")
+        seed = whole(seed, 0, MAX_SEED, "The seed")
+        found, _ = looks(studio, prepared(studio, _opened(picture)), chosen, strength, steps, seed, 1.0)
+        return [
+            {
+                "name": look.name,
+                "picture": _uri(to_pil(look.picture)),
+                "classifier": dict(zip(chosen, look.read.tolist(), strict=True)),
+                "judge": dict(zip(chosen, look.judged.tolist(), strict=True)),
+            }
+            for look in found
+        ]
+
+    gr.api(look_api, api_name="look", concurrency_limit=1, concurrency_id="lens")
     find.click(lambda: sheet(cases(studio, random.SystemRandom().randrange(10**6))), None, board, **busy)
 
 
@@ -358,33 +382,13 @@ def demo(studio: Studio) -> gr.Blocks:
     return blocks
 
 
-def serve(blocks: gr.Blocks) -> None:
-    """Serve on $HOST and $PORT, 127.0.0.1:7860 if they are not set; to everyone on a Hub Space.
-
-    Raises:
-        ValueError: $PORT is no port.
-        OSError: it is taken.
-    """
-    port = os.environ.get("PORT") or "7860"
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ValueError(f"PORT must be a number from 1 to 65535, got {port!r}")
-    host = os.environ.get("HOST") or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
-    # fonts that every machine has: the default ones are fetched from elsewhere
-    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    try:
-        blocks.queue(max_size=32).launch(server_name=host, server_port=int(port), theme=theme, footer_links=[])
-    except OSError as error:
-        message = f"cannot listen on {host}:{port}: stop what listens there, or choose another PORT"
-        raise OSError(message) from error
-
-
 def released_studio() -> Studio:
-    """The released lens, its classifier and the judge; $MODEL and $JUDGE name others.
+    """The released lens, its classifier and the judge; $LENS and $JUDGE name others.
 
     Raises:
         HubError: one of them cannot be had.
     """
-    lens = DiffusionLens.from_pretrained(released("lens"))
+    lens = DiffusionLens.from_pretrained(released("lens", "LENS"))
     labels = lens.config.labels.split("; ")
     lens.base  # noqa: B018 - loaded now, not when the first visitor comes
     reader = loaded(lens.config.classifier, labels, revision=lens.config.classifier_revision)

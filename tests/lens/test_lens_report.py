@@ -16,6 +16,7 @@ from hubmodels.lens import report as measured
 from hubmodels.lens.classifier import Trained
 from hubmodels.lens.data import Pictures, Row
 from hubmodels.lens.filters import FILTERS
+from hubmodels.lens.model import drawn
 
 CLASSES = ("dark", "grey", "bright")
 
@@ -49,15 +50,16 @@ def pictures(count: int, seed: int = 0) -> Pictures:
 
 
 class Editor:
-    """A lens that shifts pictures by so much, away from the middle."""
+    """A lens that shifts pictures by so much, away from the middle, and by a bit of noise."""
 
-    def __init__(self, shift: float) -> None:
-        self.shift = shift
+    def __init__(self, shift: float, noise: float = 0.0) -> None:
+        self.shift, self.noise = shift, noise
         self.config: Any = SimpleNamespace(rank=4, steps=20, strength=0.15, size=16, dataset="camo", corruption="")
         self.here = shift
 
     def edit(self, given: Tensor, seed: int = 0) -> Tensor:
-        return (given + self.here * given.mean((1, 2, 3), keepdim=True).sign()).clamp(-1, 1)
+        noise = self.noise * drawn(given, seed)
+        return (given + noise + self.here * given.mean((1, 2, 3), keepdim=True).sign()).clamp(-1, 1)
 
     def roundtrip(self, given: Tensor) -> Tensor:
         return given
@@ -111,6 +113,15 @@ def test_an_editor_that_does_something_is_counted() -> None:
     sure = reader()(seen).softmax(1).amax(1) >= result["gate"]
     gated = torch.where(sure, before, after).float().mean()
     assert result["ways"]["gated"]["top1"] == pytest.approx(float(gated), abs=1e-4)
+
+
+def test_the_surest_is_chosen_from_different_edits() -> None:
+    lens: Any = Editor(0.4, 0.5)
+    every, _ = measured.readings(lens, reader(), reader(4.0), pictures(60), 3, steps, best_of=4)
+    one, _ = measured.readings(lens, reader(), reader(4.0), pictures(60), 3, steps, best_of=1)
+    assert torch.equal(every["tuned"].logits, one["tuned"].logits)
+    surer = every["best_of"].confidence - one["best_of"].confidence
+    assert (surer >= 0).all() and 0.6 < float((surer > 0).float().mean()) < 0.9, "three of four times another is surer"
 
 
 @pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 0), (5, 5), (3, 14), (339, 225), (735, 82)])

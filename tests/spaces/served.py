@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
-CHOICES = "HOST", "MODEL", "DISTILL", "NEUROPBR", "VQGAN", "PRIOR", "BACKEND", "CIRCULAR", "GROUNDED", "JUDGE"
+CHOICES = "HOST", "MODEL", "DISTILL", "NEUROPBR", "VQGAN", "PRIOR", "BACKEND", "CIRCULAR", "GROUNDED"
+CHOICES += "LENS", "JUDGE"
 """What a Space reads of the environment; these tests say it themselves."""
 QUIET = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic --no-first-run"
 QUIET += " --disable-background-networking --disable-component-update --disable-sync"

@@ -13,6 +13,8 @@ import gradio as gr
 import lens_parts
 import pytest
 import torch
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 from served import ROOT, visited
@@ -38,6 +40,12 @@ def saved(folder: Path) -> Path:
     return folder
 
 
+def opened(folder: Path) -> app.Studio:
+    """What was `saved`."""
+    reader = loaded(str(folder / "reader"), LABELS)
+    return app.Studio(DiffusionLens.from_pretrained(folder / "lens"), reader, reader)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("lens"))
@@ -45,8 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def studio(folder: Path) -> app.Studio:
-    reader = loaded(str(folder / "reader"), LABELS)
-    return app.Studio(DiffusionLens.from_pretrained(folder / "lens"), reader, reader)
+    return opened(folder)
 
 
 def picture(row: int = 4) -> torch.Tensor:
@@ -121,10 +128,10 @@ def test_the_largest_change_is_white() -> None:
 
 
 def test_parts_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setenv("MODEL", "org/nothing")
+    monkeypatch.setenv("LENS", "org/nothing")
     with pytest.raises(SystemExit, match="org/nothing"):
         app.main()
-    monkeypatch.setenv("MODEL", str(folder / "lens"))
+    monkeypatch.setenv("LENS", str(folder / "lens"))
     monkeypatch.setenv("JUDGE", "org/nobody")
     with pytest.raises(SystemExit, match="org/nobody"):
         app.main()
@@ -136,7 +143,7 @@ def test_parts_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch, fol
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = saved(tmp_path_factory.mktemp("space"))
-    with visited("lens", folder, {"MODEL": str(folder / "lens"), "JUDGE": str(folder / "reader")}) as page:
+    with visited("lens", folder, {"LENS": str(folder / "lens"), "JUDGE": str(folder / "reader")}) as page:
         yield page
 
 
@@ -187,3 +194,25 @@ def test_a_visitor_sees_cases_of_both_kinds(visit: Page) -> None:
     expect(visit.locator("#lens-cases [data-kind=fixed]")).to_be_visible()
     expect(visit.locator("#lens-cases [data-kind=broken]")).to_be_visible()
     assert visit.locator("#lens-cases .case").count() > 0
+
+
+def test_programs_do_as_visitors_do(visit: Page, studio: app.Studio) -> None:
+    client = Client(visit.url, verbose=False)
+    file = io.BytesIO()
+    to_pil(picture(7)[0]).save(file, "PNG")
+    given = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    answer = client.predict(given, LABELS, 0.3, 20, 5, api_name="/look")
+    found, _ = app.looks(studio, picture(7), LABELS, 0.3, 20, 5, 1.0)
+    assert [one["name"] for one in answer] == [look.name for look in found]
+    for one, look in zip(answer, found, strict=True):
+        shown = Image.open(io.BytesIO(base64.b64decode(one["picture"].partition(",")[2])))
+        assert (to_uint8(from_pil(shown)).int() - look.picture.int()).abs().max() <= 1
+        assert one["classifier"] == pytest.approx(dict(zip(LABELS, look.read.tolist(), strict=True)), abs=1e-3)
+        assert one["judge"] == pytest.approx(dict(zip(LABELS, look.judged.tolist(), strict=True)), abs=1e-3)
+    assert client.predict(given, api_name="/look")[0]["classifier"].keys() == set(LABELS)
+    broken = given[: len(given) // 2 // 4 * 4]
+    for wrong in ("", "data:image/png;base64,AAAA", "data:image/png;base64,?", broken, "x" * 10_000_001):
+        with pytest.raises(AppError, match="Give a picture as a data URI"):
+            client.predict(wrong, api_name="/look")
+    with pytest.raises(AppError, match="strength must be a number"):
+        client.predict(given, LABELS, 5.0, api_name="/look")

@@ -54,6 +54,10 @@ def test_all_parts_are_trained_and_gathered(made: Path, script: Any) -> None:
     tensors = [tensor for file in files for tensor in load_file(file).values()]
     assert all(tensor.dtype == torch.float16 for tensor in tensors if tensor.is_floating_point())
     assert not [*weights.rglob("*.bin"), *weights.rglob("*.pt")]
+    assert not [file for file in weights.rglob("*.json") if str(made) in file.read_text()]
+    psnr, right = log(made / "vae")[-1]["psnr"], log(made / "judge")[-1]["camouflage"]
+    assert f"{psnr:.1f} dB" in (weights / "lens-base" / "README.md").read_text()
+    assert f"{right:.1%} camouflage" in (weights / "lens-judge" / "README.md").read_text()
 
 
 def test_what_is_gathered_edits_and_reads(made: Path) -> None:
