@@ -24,8 +24,9 @@ import torch
 import tyro
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision.transforms import v2
 
-from hubmodels.images import grid, to_unit
+from hubmodels.images import from_unit, grid, to_unit
 from hubmodels.lens import base as bases
 from hubmodels.lens import policy, sampler
 from hubmodels.lens.base import Base, decode, embedded, encode
@@ -99,6 +100,9 @@ class Config:
     workers: int = 0
     cached: bool = False
     """Encode all pictures once, before training, and keep latents in memory."""
+    varied: bool = False
+    """Mirror training pictures, and change their colours, contrast, sharpness and grain, each by chance: for data sets
+    that show less than what is to be edited."""
     base: str = "org/lens-base"
     """A pipeline of diffusers with a UNet: folder or Hub."""
     half: Literal["", "bf16", "fp16"] = ""
@@ -171,6 +175,8 @@ class Config:
                 raise ValueError(f"the reward {flat[0]} has no gradient: it works in --mode rl alone")
         if self.rank == 0 and self.half:
             raise ValueError("rank 0 tunes the base itself, in full precision: leave out --half")
+        if self.cached and self.varied:
+            raise ValueError("pictures that vary are encoded anew each time: leave out --cached or --varied")
         if self.reward.server and not self.reward.address:
             raise ValueError("--reward.server needs --reward.address")
 
@@ -209,6 +215,7 @@ def main(config: Config) -> None:
     unseen, names = stacked(data(config, "validation"))
 
     for pictures, labels, *latents in run.batches(loader):
+        pictures = varied(pictures) if config.varied else pictures
         source = latents[0] if latents else encode(parts, pictures)
         chunks = list(zip(*(rows.split(config.chunk) for rows in (pictures, labels, source)), strict=True))
         try:
@@ -292,6 +299,19 @@ def data(config: Config, split: str) -> Pictures:
     wanted = config.evaluate_on if split == "validation" else config.rows
     count = min(wanted or len(found), len(found))
     return replace(found, rows=tuple(balanced(found.rows, count, config.run.seed)))
+
+
+def varied(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) in [-1, 1] otherwise, each in its own way."""
+    change = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.5, hue=0.5),
+            v2.RandomApply([v2.GaussianBlur(5, (0.3, 1.2))]),
+            v2.RandomApply([v2.GaussianNoise(sigma=0.05)]),
+        ]
+    )
+    return from_unit(torch.stack([change(picture) for picture in to_unit(pictures)]))
 
 
 def kept(pictures: Pictures, parts: Base) -> TensorDataset:

@@ -55,7 +55,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
         {"kl": 0.1, "spacing": "leading", "strength": 0.3},
         {"guidance": 3.0, "prompt": "a bear"},
         {"rank": 0},
-        {"mode": "backprop"},
+        {"mode": "backprop", "varied": True},
         {"mode": "backprop", "truncate": 1, "checkpointing": True},
     ],
     ids=str,
@@ -78,6 +78,16 @@ def test_every_way_to_learn_moves_the_weights(
             assert not torch.equal(lens.edit(picture, 1), tuned)
     assert "{label}" not in lens.config.prompt and lens.config.labels.startswith("bear; bird")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["prompt"] == settings.get("prompt", "")
+
+
+def test_pictures_vary_each_in_its_own_way(script: Any) -> None:
+    given = lens_parts.pictures(1, 32).expand(6, -1, -1, -1)
+    torch.manual_seed(0)
+    made = script.varied(given)
+    assert made.shape == given.shape and float(made.min()) >= -1 and float(made.max()) <= 1
+    assert all(not torch.equal(made[a], made[b]) for a in range(6) for b in range(a))
+    torch.manual_seed(0)
+    assert torch.equal(script.varied(given), made)
 
 
 def test_the_reward_rises(script: Any, parts: tuple[Path, Path], tmp_path: Path) -> None:
@@ -203,6 +213,7 @@ def test_as_a_user_launches_it(parts: tuple[Path, Path], tmp_path: Path) -> None
         ({"mode": "backprop", "accuracy": 1.0}, "the reward accuracy has no gradient: it works in --mode rl alone"),
         ({"server": 1.0}, "--reward.server needs --reward.address"),
         ({"rank": 0, "half": "bf16"}, "rank 0 tunes the base itself"),
+        ({"cached": True, "varied": True}, "leave out --cached or --varied"),
         ({"eta": 0.0}, "without chance nothing is explored"),
         ({"decay": 2.0}, "decay and eta are shares"),
         ({"chunk": 0}, "chunk, inner_epochs and evaluate_on are at least 1"),
