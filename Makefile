@@ -16,7 +16,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make setup   only make the environment, .venv"
 	@echo "make lint    ruff and pyright"
-	@echo "make bench   measure speed, half an hour; beside checkouts of the originals with PEER=folder NEUROPBR=folder"
+	@echo "make bench   measure speed, an hour; beside checkouts of the originals with PEER=folder NEUROPBR=folder"
 	@echo "make lock    resolve pyproject.toml into requirements.lock again"
 	@echo "make clean   remove the environment and caches"
 
@@ -37,6 +37,7 @@ bench: setup
 	.venv/bin/python -m benchmarks.distill --psnr 24 $(if $(PEER),--peer $(PEER))
 	.venv/bin/python -m benchmarks.neuropbr $(if $(NEUROPBR),--peer $(NEUROPBR))
 	.venv/bin/python -m benchmarks.pixelscene
+	.venv/bin/python -m benchmarks.lens
 
 lock: | $(UV)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile pyproject.toml --all-extras --universal \

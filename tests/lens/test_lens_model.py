@@ -59,7 +59,7 @@ def test_all_weights_that_were_learned_leave_the_base_as_it_is(tmp_path: Path) -
     given = pictures(2)
     before = taught.edit(given)
     with taught.as_base():
-        assert torch.equal(taught.edit(given), lens(learned=False).edit(given))
+        torch.testing.assert_close(taught.edit(given), lens(learned=False).edit(given))  # laid out otherwise in memory
     assert torch.equal(taught.edit(given), before) and not torch.equal(before, lens(learned=False).edit(given))
     with pytest.raises(HubError, match="nowhere"), lens(rank=0, base=str(tmp_path / "nowhere")).as_base():
         pass
