@@ -1,5 +1,6 @@
 """The small parts of `lens`, each trained for a moment at full size, gathered, and loaded as anyone would."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ def test_what_is_done_is_not_done_again(made: Path, script: Any, monkeypatch: py
     assert {part: (made / part / "log.jsonl").read_bytes() for part in script.PARTS} == before
     assert all(torch.equal(one, wanted[name]) for name, one in load_file(file).items())
     assert len((made / "vae" / "command.txt").read_text().splitlines()) == 1
+
+
+def test_the_other_script_starts_it(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lens.py --mode pretrain`, where all is trained and nothing is gathered yet."""
+    shutil.copytree(made, tmp_path / "runs" / "lens-parts", ignore=shutil.ignore_patterns("weights"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = module(SCRIPTS / "lens.py")
+    script.main(script.Config(mode="pretrain"))
+    here = tmp_path / "runs" / "lens-parts" / "weights"
+    files = sorted(file.relative_to(here) for file in here.rglob("*.safetensors"))
+    assert len(files) == 5
+    assert all((here / file).read_bytes() == (made / "weights" / file).read_bytes() for file in files)
 
 
 def test_a_part_that_is_missing_is_named(script: Any, tmp_path: Path) -> None:
