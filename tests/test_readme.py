@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import lens_parts
 import pytest
 import torch
 import tyro
@@ -20,10 +21,19 @@ from loopback_hub import LoopbackHub
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
+from datasets_builders import lens as hidden
 from datasets_builders import neuropbr as materials
 from datasets_builders import pixelscene as backgrounds
 from datasets_builders import scenes
-from hubmodels import CircularScene, CircularSceneConfig, DistilledRenderer, NeuroPBR, cli
+from hubmodels import (
+    CircularScene,
+    CircularSceneConfig,
+    DiffusionLens,
+    DiffusionLensConfig,
+    DistilledRenderer,
+    NeuroPBR,
+    cli,
+)
 from hubmodels.distill.model import DistilledRendererConfig
 from hubmodels.neuropbr.model import NeuroPBRConfig
 from hubmodels.scenes import parse, place, world
@@ -69,13 +79,16 @@ INTERFACES: dict[str, Callable] = {
     "hubmodels demo": parsed_only(cli.demo),
     "hubmodels roundtrip": parsed_only(cli.roundtrip),
     "hubmodels pbr": parsed_only(cli.pbr),
+    "hubmodels lens": parsed_only(cli.lens),
     "hubmodels scene": parsed_only(cli.scene),
     "python -m datasets_builders.scenes": scenes.Config,
     "python -m datasets_builders.neuropbr": materials.Config,
     "python -m datasets_builders.pixelscene": backgrounds.Config,
+    "python -m datasets_builders.lens": hidden.Config,
     "accelerate launch train_scripts/distill.py": script_config("distill"),
     "accelerate launch train_scripts/circular.py": script_config("circular"),
     "accelerate launch train_scripts/neuropbr.py": script_config("neuropbr"),
+    "accelerate launch train_scripts/lens.py": script_config("lens"),
     "accelerate launch train_scripts/pixelscene_vqgan.py": script_config("pixelscene_vqgan"),
     "accelerate launch train_scripts/pixelscene_transformer.py": script_config("pixelscene_transformer"),
 }
@@ -159,6 +172,9 @@ def test_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     NeuroPBR(NeuroPBRConfig(channels=8, growth=1, levels=3, summary=16)).save_pretrained("weights/neuropbr")
     for name, model in zip(("pixelscene-vqgan", "pixelscene"), models(), strict=True):
         model.save_pretrained(f"weights/{name}")
+    base, reader = lens_parts.saved(tmp_path, lens_parts.LABELS)
+    edits = DiffusionLensConfig(str(base), classifier=str(reader), labels="; ".join(lens_parts.LABELS), rank=2, size=16)
+    DiffusionLens.fresh(edits, lens_parts.base(conditioned=True)).save_pretrained("weights/lens")
     for source in PYTHON:
         exec(compile(source, "README.md", "exec"), {})
     assert Image.open("x.png").size == (64, 64) and Image.open("castle.png").size == (320, 200)
@@ -208,7 +224,11 @@ def test_the_world_is_as_large_as_it_says() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "script", "least"),
-    [("Materials from photos", "neuropbr", 30), ("Sentences that a picture carries", "circular", 10)],
+    [
+        ("Materials from photos", "neuropbr", 30),
+        ("Sentences that a picture carries", "circular", 10),
+        ("What a picture hides", "lens", 25),
+    ],
 )
 def test_the_table_of_settings_has_the_defaults(heading: str, script: str, least: int) -> None:
     part = PROSE.partition(f"## {heading}\n")[2].partition("\n## ")[0]

@@ -360,7 +360,7 @@ It edits a picture a little, with {executed} step(s) of a diffusion model, so th
 it. It was tuned on {task}, by a reward of that classifier, and learned {millions:.2f} M numbers beside a frozen base.
 
 ```python
-edited = model.edit(pictures, seed=0)      # (B, 3, {size}, {size}), sRGB in [-1, 1]
+edited = model.edit(pictures, seed=0)  # (B, 3, {size}, {size}), sRGB in [-1, 1]
 ```
 
 ![Pictures, and what becomes of them](edits.png)

@@ -9,12 +9,12 @@ from served import ROOT
 
 MODELS = {
     "distill": ["distill"],
-    "neuropbr": ["neuropbr"],
     "circular": ["circular", "circular-grounded"],
+    "neuropbr": ["neuropbr"],
     "pixelscene": ["pixelscene-vqgan", "pixelscene"],
     "lens": ["lens", "lens-base", "lens-classifier", "lens-judge"],
-    "gallery": ["distill", "circular", "circular-grounded", "neuropbr", "pixelscene-vqgan", "pixelscene"],
 }
+MODELS["gallery"] = [model for models in MODELS.values() for model in models]
 
 
 @pytest.mark.parametrize("name", MODELS)
