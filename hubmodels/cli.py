@@ -224,7 +224,7 @@ def evaluate(
         training = measured.history(Path(run)) if run else ""
         model = DiffusionLens.from_pretrained(source)
         held = measured.held_out(model, data or "data", rows or measured.ROWS, seed)
-        reader = loaded(model.config.classifier, held[1].classes, revision=model.config.classifier_revision)
+        reader = model.reader(held[1].classes)
         other = loaded(judge or "org/lens-judge", held[1].classes)
         result = measured.report(model, reader, other, *held, seed, progress)
         files = measured.publish(model, reader, result, held[1], seed, report)
@@ -284,7 +284,8 @@ def lens(
     Args:
         photo: JPEG, PNG, TIFF or WebP.
         output: PNG to write.
-        label: What it shows, if you know: how likely the classifier finds that is printed too. It is not told.
+        label: What it shows, if you know: how likely the classifier finds that is printed too. The edit does not
+            depend on it. The released classifier knows ten animals.
         labels: What the classifier chooses from; those that the weights learned with if left out. A CLIP knows any.
         strength: Share of the sampler's steps that are executed, above 0, at most 1; that of the weights if left out.
         steps: From pure noise; those of the weights if left out.
@@ -300,15 +301,17 @@ def lens(
     from hubmodels import DiffusionLens
     from hubmodels.hub import released
     from hubmodels.images import save_png, to_pil
-    from hubmodels.lens.classifier import loaded
     from hubmodels.lens.data import from_file
     from hubmodels.lens.report import logits_of
 
     model = DiffusionLens.from_pretrained(weights or released("lens"))
-    known = labels or tuple(model.config.labels.split("; "))
-    if label and label not in known:
-        known = (*known, label)
-    reader = loaded(model.config.classifier, known, revision=model.config.classifier_revision)
+    reader = model.reader(labels)
+    if label and label not in reader.labels:
+        try:
+            reader = reader.asked((*reader.labels, label))
+        except ValueError as error:  # the edit does not depend on it
+            print(f"{error}. So how likely it finds that is not printed")
+    known = reader.labels
     picture = from_file(model.config.size, photo)[None]
     before = logits_of(reader, picture)[0]
     sure = float(before.softmax(0).max())
@@ -323,7 +326,7 @@ def lens(
         chances = logits.softmax(0)
         best = chances.topk(min(3, len(known)))
         said = [f"{known[number]} {share:.1%}" for share, number in zip(*(one.tolist() for one in best), strict=True)]
-        said += [f"({label} {chances[known.index(label)]:.1%})"] if label else []
+        said += [f"({label} {chances[known.index(label)]:.1%})"] if label in known else []
         print(f"{name}: {'  '.join(said)}")
     print(f"wrote {output}")
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
-from huggingface_hub import CommitOperationAdd, HfApi, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, PyTorchModelHubMixin, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -59,6 +59,43 @@ def located(repo: str) -> str:
     owner, _, name = repo.partition("/")
     local = Path(__file__).parents[1] / "weights" / name
     return str(local) if owner == "org" and name and local.is_dir() else repo
+
+
+def snapshot(
+    path_or_repo: str, files: Sequence[str], revision: str = "", local_files_only: bool = False
+) -> tuple[Path, str]:
+    """Somebody else's model: a folder as it is, or what was downloaded of a repository of the Hub; and the commit that
+    this was, "" of a folder. "org/NAME" of the released weights is looked for as `located` does.
+
+    Args:
+        files: patterns of what to download; copies of weights in other forms are left out.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        HubError: it is not there, or holds no safetensors.
+    """
+    folder = Path(path_or_repo if revision else located(path_or_repo))
+    commit = ""
+    if not folder.is_dir():
+        with _one_line(path_or_repo, revision):
+            folder = Path(
+                snapshot_download(
+                    path_or_repo,
+                    revision=revision or None,
+                    allow_patterns=[*files],
+                    ignore_patterns=["*.fp16.*", "*.non_ema.*"],
+                    local_files_only=local_files_only,
+                )
+            )
+        commit = folder.name
+    elif revision:
+        raise HubError(f"{path_or_repo} is a folder and has no revisions: leave out revision {revision!r}")
+    if not any(folder.rglob("*.safetensors")):
+        raise HubError(
+            f"{path_or_repo} holds no safetensors, and pickles are never read: name a revision that does; on the Hub "
+            "that is often the pull request of its converter, refs/pr/NUMBER"
+        )
+    return folder, commit
 
 
 HISTORY = """

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
-from transformers import CLIPTokenizer, ResNetConfig, ResNetForImageClassification
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from hubmodels.lens import tiny
 from hubmodels.lens.base import Base
@@ -81,6 +89,25 @@ def reader(labels: Sequence[str], size: int = 16, seed: int = 0) -> ResNetForIma
             label2id={label: number for number, label in enumerate(labels)},
         )
     )
+
+
+def clip(folder: Path) -> None:
+    """Save a CLIP that has learned nothing, for pictures of 32 x 32, as those of the Hub lie there."""
+    torch.manual_seed(0)
+    said = words()
+    vision = CLIPVisionConfig(
+        image_size=32,
+        patch_size=8,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=24,
+    )
+    text = tiny.text_config(said).to_dict() | {"projection_dim": 24}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=24)).save_pretrained(folder)
+    said.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
 
 
 def saved(folder: Path, labels: Sequence[str], latent: int = 4) -> tuple[Path, Path]:

@@ -53,6 +53,16 @@ def test_what_is_printed_is_read_of_the_file(capsys: pytest.CaptureFixture[str])
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
 
 
+def test_a_label_that_nobody_knows_changes_no_edit(capsys: pytest.CaptureFixture[str]) -> None:
+    run("lens", "photo.png", "-o", "out.png")
+    before = capsys.readouterr().out
+    run("lens", "photo.png", "-o", "again.png", "--label", "horze")
+    note, *others = capsys.readouterr().out.splitlines(keepends=True)
+    assert "'horze' is not one of them; did you mean horse?" in note
+    assert "".join(others) == before.replace("out.png", "again.png")
+    assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
+
+
 def test_a_gate_leaves_alone_what_is_clear(capsys: pytest.CaptureFixture[str]) -> None:
     run("lens", "photo.png", "-o", "out.png", "--gate", "0.05")
     assert "left as it is: the classifier is" in capsys.readouterr().out
@@ -70,7 +80,7 @@ def test_a_gate_leaves_alone_what_is_clear(capsys: pytest.CaptureFixture[str]) -
         (["photo.png", "--strength", "0"], "strength must be above 0 and at most 1, got 0"),
         (["photo.png", "--strength", "1.5"], "strength must be above 0 and at most 1, got 1.5"),
         (["photo.png", "-o", "out.jpg"], "the name must end in .png"),
-        (["photo.png", "--label", "unicorn"], "'unicorn' is not one of them"),
+        (["photo.png", "--labels", "cat", "unicorn"], "'unicorn' is not one of them"),
         (["photo.png", "--weights", "nowhere"], "nowhere"),
         (["dot.png"], "dot.png has 1 x 1 pixels: at least 8 a side are wanted"),
     ],

@@ -105,12 +105,15 @@ class Config:
     that show less than what is to be edited."""
     base: str = "org/lens-base"
     """A pipeline of diffusers with a UNet: folder or Hub."""
+    base_revision: str = ""
+    """Branch, tag or commit on the Hub; the commit that was found goes into the configuration of the weights."""
     half: Literal["", "bf16", "fp16"] = ""
     """Precision of the frozen parts and of latents; what is learned stays in full precision."""
     checkpointing: bool = False
     """Compute activations of the UNet twice and keep them never: less memory."""
     classifier: str = "org/lens-classifier"
     """A CLIP, or another classifier of transformers: folder or Hub."""
+    classifier_revision: str = ""
     template: str = TEMPLATE
     """What CLIP hears of a label."""
     prompt: str = ""
@@ -131,8 +134,9 @@ class Config:
     """Noise of the steps that are drawn, of rl; 1 is DDPM. Edits are deterministic."""
     ways: int = 8
     """Of ddpo-branch: edits of each picture, in antithetic pairs."""
-    explore: int = 4
-    """Noise of rl is constant in each cell of a grid of so many across and down; 0 is white noise."""
+    explore: int | None = None
+    """Noise of rl is constant in each cell of a grid of so many across and down; 0 is white noise. Left out: 4 of
+    ddpo-branch, 0 of ddpo."""
     baseline: Literal["auto", "global", "group", "prompt"] = "auto"
     """What a reward is compared with: the mean of all, of the same picture's edits, or of the last ones with the same
     prompt. auto: group for ddpo-branch, global for ddpo."""
@@ -163,7 +167,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        if self.chunk < 1 or self.inner_epochs < 1 or self.evaluate_on < 1 or self.rows < 0 or self.explore < 0:
+        if self.chunk < 1 or self.inner_epochs < 1 or self.evaluate_on < 1 or self.rows < 0 or self.grid < 0:
             raise ValueError("chunk, inner_epochs and evaluate_on are at least 1, rows and explore at least 0")
         if not (0 <= self.decay <= 1 and 0 <= self.eta <= 1 and self.clip_range > 0 and self.kl >= 0):
             raise ValueError("decay and eta are shares, clip_range is above 0 and kl at least 0")
@@ -180,6 +184,11 @@ class Config:
         if self.reward.server and not self.reward.address:
             raise ValueError("--reward.server needs --reward.address")
 
+    @property
+    def grid(self) -> int:
+        """Cells across and down that noise is constant in; 0 is white noise."""
+        return (4 if self.method == "ddpo-branch" else 0) if self.explore is None else self.explore
+
 
 def main(config: Config) -> None:
     if config.mode == "pretrain":
@@ -190,12 +199,14 @@ def main(config: Config) -> None:
     beginning = DiffusionLens.from_pretrained(config.start) if config.start else None
     if beginning:
         begun = beginning.config
-        config = replace(config, base=begun.base, rank=begun.rank, targets=begun.targets)
+        own = {name: getattr(begun, name) for name in ("base", "base_revision", "rank", "targets")}
+        config = replace(config, **own)
     train = data(config, "train")
-    reader = reader_of(config.classifier, train.classes, config.template)
+    reader = reader_of(config.classifier, train.classes, config.template, config.classifier_revision)
     if config.mode == "eval_classifier":
         return print(recognised(reader, data(config, "test" if config.dataset == "camo" else "all")))
-    parts = bases.loaded(config.base, "", config.spacing, HALVES[config.half])
+    parts = bases.loaded(config.base, config.base_revision, config.spacing, HALVES[config.half])
+    config = replace(config, base_revision=parts.revision, classifier_revision=reader.revision)
     executed = len(sampler.schedule(parts.scheduler, config.sample_steps, config.strength))
     run = Run(replace(config.run, accumulate=config.run.accumulate * micro_batches(config, executed)), config)
     lens = DiffusionLens.fresh(shape(config, train.classes), parts)
@@ -275,8 +286,11 @@ def shape(config: Config, classes: tuple[str, ...]) -> DiffusionLensConfig:
     """What the weights will say about themselves. A prompt that gives the label away is not theirs to keep."""
     return DiffusionLensConfig(
         base=config.base,
+        base_revision=config.base_revision,
         classifier=config.classifier,
+        classifier_revision=config.classifier_revision,
         labels="; ".join(classes),
+        template=config.template,
         dataset=config.dataset,
         corruption=config.corruption,
         severity=config.severity,
@@ -382,7 +396,7 @@ class Learner:
         """Edits of a chunk by chance, and their rewards. Branches fork at one step after the other."""
         config, scheduler, text = self.config, self.lens.base.scheduler, self.text(labels)
         start, times = self.noised(source)
-        chance = (config.eta, None, config.explore)
+        chance = (config.eta, None, config.grid)
 
         def predict(latents: Tensor, time: Tensor) -> Tensor:
             return self.model(latents, time, source, text, self.silence)
@@ -433,7 +447,7 @@ class Learner:
             return sampler.moments(scheduler, said, time, action.latents, config.eta)
 
         now = gaussian()
-        likely = sampler.log_probability(action.after, now, config.explore)
+        likely = sampler.log_probability(action.after, now, config.grid)
         learned = policy.clipped_loss(likely, action.log_probabilities, advantage.view_as(likely), config.clip_range)
         terms = {"policy": learned.loss}
         if config.kl:

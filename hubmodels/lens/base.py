@@ -9,19 +9,16 @@ the picture that is edited (InstructPix2Pix, Brooks et al. 2023), so noise does 
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from hubmodels.hub import HubError, located
+from hubmodels.hub import HubError, snapshot
 from hubmodels.lens.sampler import Predict
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
@@ -44,6 +41,8 @@ class Base:
     """CLIPTokenizer."""
     scheduler: Any
     """DDIMScheduler."""
+    revision: str = ""
+    """Commit on the Hub, if it came from there."""
 
     @property
     def conditioned(self) -> bool:
@@ -76,7 +75,7 @@ def loaded(
     Raises:
         HubError: it is not there, a part is missing, or parts do not fit each other.
     """
-    folder = _folder(path_or_repo, revision, local_files_only)
+    folder, commit = snapshot(path_or_repo, FILES, revision, local_files_only)
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise HubError(f"{path_or_repo} is not a pipeline of diffusers: it has no {', '.join(missing)}")
@@ -106,21 +105,7 @@ def loaded(
         part.requires_grad_(False).eval()
     for part in (vae, unet):  # which convolutions prefer, on processors and GPUs alike: 1.3 times as fast
         part.to(memory_format=torch.channels_last)
-    return Base(vae, unet, text, tokenizer, scheduler)
-
-
-def _folder(path_or_repo: str, revision: str, local_files_only: bool) -> Path:
-    path_or_repo = located(path_or_repo)
-    if Path(path_or_repo).is_dir():
-        return Path(path_or_repo)
-    try:
-        return Path(
-            snapshot_download(
-                path_or_repo, revision=revision or None, allow_patterns=FILES, local_files_only=local_files_only
-            )
-        )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubError(f"{path_or_repo} is neither a folder nor to be had from the Hub: {_line(error)}") from error
+    return Base(vae, unet, text, tokenizer, scheduler, commit)
 
 
 def _line(error: Exception) -> str:

@@ -8,12 +8,9 @@ Gradients pass through, so that reward can be followed back into a picture.
 import difflib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 from torchvision.transforms import functional as tv
 from transformers import (
@@ -23,7 +20,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from hubmodels.hub import HubError, located
+from hubmodels.hub import HubError, snapshot
 from hubmodels.images import to_unit
 
 TEMPLATE = "An image of {label}"
@@ -32,6 +29,9 @@ FILES = ["*.json", "*.safetensors", "*.txt"]
 
 class Classifier(nn.Module):
     """Logits of labels. All of it is frozen."""
+
+    revision = ""
+    """Commit on the Hub, of one that `loaded` had from there."""
 
     def __init__(self, network: nn.Module, labels: Sequence[str], size: int, mean: Tensor, std: Tensor) -> None:
         super().__init__()
@@ -157,27 +157,24 @@ def loaded(
     _different(labels)
     if "{label}" not in template:
         raise ValueError(f"the template must have {{label}} in it, got {template!r}")
-    path_or_repo = located(path_or_repo)
-    folder = Path(path_or_repo)
+    folder, commit = snapshot(path_or_repo, FILES, revision, local_files_only)
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     try:
-        if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
-                    path_or_repo, revision=revision or None, allow_patterns=FILES, local_files_only=local_files_only
-                )
-            )
-        config = AutoConfig.from_pretrained(folder)
+        clip = AutoConfig.from_pretrained(folder).model_type == "clip"
         about = json.loads((folder / "preprocessor_config.json").read_text())
         mean, std = torch.tensor(about["image_mean"]), torch.tensor(about["image_std"])
-        if config.model_type == "clip":
-            network = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-            return ZeroShot(network, CLIPTokenizer.from_pretrained(folder), labels, template, mean, std)
-        network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, KeyError, ValueError) as error:
+        network: Any = (CLIPModel if clip else AutoModelForImageClassification).from_pretrained(folder, **options)
+        tokenizer = CLIPTokenizer.from_pretrained(folder) if clip else None
+        size = about.get("crop_size") or about["size"]
+    except (OSError, KeyError, ValueError) as error:
         raise HubError(f"{path_or_repo} is no classifier that can be loaded: {' '.join(str(error).split())}") from error
-    size = about.get("crop_size") or about["size"]
-    size = size if isinstance(size, int) else size.get("height") or size["shortest_edge"]
-    return Trained(network, labels, _rows(network.config.label2id, labels, path_or_repo), size, mean, std)
+    if tokenizer:
+        found: Classifier = ZeroShot(network, tokenizer, labels, template, mean, std)
+    else:
+        size = size if isinstance(size, int) else size.get("height") or size["shortest_edge"]
+        found = Trained(network, labels, _rows(network.config.label2id, labels, path_or_repo), size, mean, std)
+    found.revision = commit
+    return found
 
 
 def _different(labels: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ weights. Base and classifier are named in the configuration and loaded when they
 sRGB in [-1, 1].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from hubmodels.hub import HubError, HubModel
 from hubmodels.lens import base as bases
 from hubmodels.lens.base import Base, decode, embedded, encode, predictor
+from hubmodels.lens.classifier import TEMPLATE, Classifier
+from hubmodels.lens.classifier import loaded as reader_of
 from hubmodels.lens.sampler import run, schedule
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -42,6 +44,8 @@ class DiffusionLensConfig:
     classifier_revision: str = ""
     labels: str = ""
     """That the reward was about, separated by semicolons."""
+    template: str = TEMPLATE
+    """What a CLIP hears of a label."""
     dataset: str = "camo"
     """What it learned from, with `corruption` and `severity`; see `hubmodels.lens.data`."""
     corruption: str = ""
@@ -230,6 +234,17 @@ class DiffusionLens(
             self._base[:] = [tuned]
             if config.rank:
                 tuned.unet.enable_adapters()
+
+    def reader(self, labels: Sequence[str] = ()) -> Classifier:
+        """The classifier that gave the reward, asked for labels, or for those that the reward was about.
+
+        Raises:
+            HubError: it cannot be had.
+            ValueError: it does not know a label.
+        """
+        config = self.config
+        known = labels or config.labels.split("; ")
+        return reader_of(config.classifier, known, config.template, config.classifier_revision)
 
     # --- editing ------------------------------------------------------------------------------------------------
 

@@ -479,7 +479,9 @@ def publish(lens: DiffusionLens, reader: Classifier, result: dict, test: Picture
     for name, pictures in columns.items():
         said = logits_of(reader, pictures).argmax(1).tolist()
         tiles.append(pictures)
-        texts += [f"{name}: {test.classes[number]}" for number in said]
+        for number, truth in zip(said, labels.tolist(), strict=False):
+            read = test.classes[number]
+            texts.append(f"{name}: {read}" if tiles[1:] else f"{test.classes[truth]}, read {read}")
     files = {"edits.png": (torch.cat(tiles), texts)}
     now, then = right(after, labels), right(before, labels)
     for name, rows in {"fixed.png": now & ~then, "broken.png": then & ~now}.items():

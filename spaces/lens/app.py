@@ -389,10 +389,9 @@ def released_studio() -> Studio:
         HubError: one of them cannot be had.
     """
     lens = DiffusionLens.from_pretrained(released("lens", "LENS"))
-    labels = lens.config.labels.split("; ")
     lens.base  # noqa: B018 - loaded now, not when the first visitor comes
-    reader = loaded(lens.config.classifier, labels, revision=lens.config.classifier_revision)
-    return Studio(lens, reader, loaded(released("lens-judge", "JUDGE"), labels))
+    reader = lens.reader()
+    return Studio(lens, reader, loaded(released("lens-judge", "JUDGE"), reader.labels))
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """Classifiers: a CLIP beside `transformers`' own, and trained ones by the names of their labels."""
 
+import shutil
 from pathlib import Path
 
 import lens_parts
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionConfig
+from transformers import CLIPImageProcessor, CLIPModel
 
 from hubmodels.hub import HubError
 from hubmodels.images import from_pil, to_pil
@@ -20,24 +21,7 @@ LABELS = ("bear", "bird", "cat")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A CLIP and a residual network, both of random weights."""
     folder = tmp_path_factory.mktemp("readers")
-    torch.manual_seed(0)
-    words = tiny.tokenizer(lens_parts.LABELS)
-    vision = CLIPVisionConfig(
-        image_size=32,
-        patch_size=8,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        projection_dim=24,
-    )
-    text = tiny.text_config(words).to_dict() | {"projection_dim": 24}
-    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=24))
-    clip.save_pretrained(folder / "clip")
-    words.save_pretrained(folder / "clip")
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
-        folder / "clip"
-    )
+    lens_parts.clip(folder / "clip")
     lens_parts.saved(folder, lens_parts.LABELS)
     return folder / "clip", folder / "reader"
 
@@ -100,8 +84,13 @@ def test_what_is_wrong_is_said(folders: tuple[Path, Path], tmp_path: Path) -> No
             loaded(str(folders[0]), labels)
     with pytest.raises(ValueError, match="must have {label} in it"):
         loaded(str(folders[0]), LABELS, "a photo")
+    with pytest.raises(HubError, match="holds no safetensors, and pickles are never read"):
+        loaded(str(tmp_path), LABELS)
+    shutil.copy(folders[0] / "model.safetensors", tmp_path)
     with pytest.raises(HubError, match="is no classifier that can be loaded"):
         loaded(str(tmp_path), LABELS)
+    with pytest.raises(HubError, match="is a folder and has no revisions"):
+        loaded(str(tmp_path), LABELS, revision="main")
     reader = loaded(str(folders[0]), LABELS)
     for wrong in (torch.zeros(1, 1, 32, 32), torch.zeros(1, 3, 1, 1), torch.zeros(3, 32, 32)):
         with pytest.raises(ValueError, match="a classifier reads pictures"):

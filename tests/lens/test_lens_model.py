@@ -185,5 +185,5 @@ def test_a_base_of_parts_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "wide" / "vae").rename(tmp_path / "good" / "vae")
     with pytest.raises(HubError, match="takes 4 channels and gives 4, but latents of its VAE have 8"):
         bases.loaded(str(tmp_path / "good"))
-    with pytest.raises(HubError, match="neither a folder nor"):
+    with pytest.raises(HubError, match="neither a folder here nor"):
         bases.loaded(str(tmp_path / "nowhere"), local_files_only=True)

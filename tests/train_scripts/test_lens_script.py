@@ -10,11 +10,17 @@ from typing import Any
 import lens_parts
 import pytest
 import torch
+from huggingface_hub import HfApi
+from loopback_hub import LoopbackHub
 from safetensors.torch import load_file
 from training_runs import SCRIPTS, finished, launch, log, module, refusal
 
+from datasets_builders.lens import Config as BuilderConfig
+from datasets_builders.lens import build
 from hubmodels import DiffusionLens
+from hubmodels.hub import HubError
 from hubmodels.lens import camo, policy
+from hubmodels.lens.classifier import ZeroShot
 from hubmodels.training import Stop
 
 SCRIPT = SCRIPTS / "lens.py"
@@ -50,7 +56,8 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     "settings",
     [
         {},
-        {"method": "ddpo", "explore": 0},
+        {"method": "ddpo", "explore": None},
+        {"half": "bf16"},
         {"method": "ddpo", "baseline": "prompt", "prompt": "a clear photo of a {label}"},
         {"kl": 0.1, "spacing": "leading", "strength": 0.3},
         {"guidance": 3.0, "prompt": "a bear"},
@@ -163,6 +170,35 @@ def test_kept_latents_are_those_that_are_made_as_it_goes(script: Any, parts: tup
         assert one["reward"] == pytest.approx(other["reward"], abs=1e-4)
 
 
+def test_big_parts_are_pinned_to_their_commits(script: Any, tmp_path: Path, hub: LoopbackHub) -> None:
+    """A Stable Diffusion and a CLIP of the Hub, as small as they get, on a tree as COD10K is published."""
+    lens_parts.pipeline(lens_parts.base()).save_pretrained(tmp_path / "sd")
+    lens_parts.clip(tmp_path / "clip")
+    build(BuilderConfig(tmp_path / "camo", rows=100, size=32, tree=tmp_path / "data", workers=1))
+    commits = {}
+    for name in ("sd", "clip"):
+        HfApi().create_repo(f"big/{name}")
+        commits[name] = HfApi().upload_folder(repo_id=f"big/{name}", folder_path=tmp_path / name).oid
+    settings = {"dataset": "cod", "data_root": str(tmp_path / "data"), "template": "a hidden {label}", "half": "bf16"}
+    settings |= {"method": "ddpo", "cached": True, "checkpointing": True, "targets": "to_q to_k to_v to_out.0"}
+    script.main(config(script, (Path("big/sd"), Path("big/clip")), tmp_path / "run", **settings))
+    assert all(line["ratio"] == 0 for line in log(tmp_path / "run"))
+    HfApi().upload_file(repo_id="big/sd", path_or_fileobj=b"{}", path_in_repo="unet/config.json")
+    lens = DiffusionLens.from_pretrained(tmp_path / "run" / "export")
+    found = lens.config
+    assert (found.base_revision, found.classifier_revision) == (commits["sd"], commits["clip"])
+    assert lens.edit(lens_parts.pictures(1)).isfinite().all() and not lens.base.conditioned
+    reader = lens.reader()
+    assert isinstance(reader, ZeroShot) and reader.template == "a hidden {label}" and reader.labels == camo.CLASSES
+    (tmp_path / "clip" / "model.safetensors").rename(tmp_path / "clip" / "pytorch_model.bin")
+    HfApi().create_repo("big/pickled")
+    HfApi().upload_folder(repo_id="big/pickled", folder_path=tmp_path / "clip")
+    hub.requests.clear()
+    with pytest.raises(HubError, match="big/pickled holds no safetensors.* refs/pr/NUMBER"):
+        script.main(config(script, (Path("big/sd"), Path("big/pickled")), tmp_path / "other", **settings))
+    assert not [line for line in hub.requests if "pytorch_model.bin" in line]
+
+
 def test_a_lens_can_be_begun_with(script: Any, parts: tuple[Path, Path], tmp_path: Path) -> None:
     script.main(config(script, parts, tmp_path / "warm", mode="backprop", rank=3))
     start = str(tmp_path / "warm" / "export")
@@ -235,8 +271,8 @@ REFUSED: list[tuple[list[str], str]] = [
     (["--corruption=smoke"], "there is no task or corruption 'smoke'"),
     (["--severity=6"], "severity must be 1, 2, 3, 4 or 5, got 6"),
     (["--dataset=cod", "--data-root=nowhere"], "nowhere/COD10K/Train/Image is not there: unpack COD10K-v3"),
-    (["--base=nowhere/at-all"], "nowhere/at-all is neither a folder nor to be had from the Hub"),
-    (["--classifier=nowhere/at-all"], "nowhere/at-all is no classifier that can be loaded"),
+    (["--base=nowhere/at-all"], "nowhere/at-all is neither a folder here nor a repository"),
+    (["--classifier=nowhere/at-all"], "nowhere/at-all is neither a folder here nor a repository"),
     (["--size=17"], "sides that are multiples of"),
     (["--resume=nowhere"], "nowhere/config.json does not exist"),
 ]
