@@ -26,3 +26,19 @@ def hub() -> Iterator[LoopbackHub]:
     """An empty Hub. The client's cache is that of the session: give `cache_dir=tmp_path` for a fresh one."""
     HUB.clear()
     yield HUB
+
+
+@pytest.fixture(scope="session")
+def threads() -> int:
+    """That torch has before any test."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def _threads(threads: int) -> None:
+    """Training says how many threads torch has, and that decides how sums are rounded: no test inherits it."""
+    import torch
+
+    torch.set_num_threads(threads)
