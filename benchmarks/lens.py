@@ -114,7 +114,7 @@ def measured(method: str, options: Options, seed: int, out: Path) -> Found:
         command = ["-m", "benchmarks.lens", "--only", "trl", "--out", str(out), "--samples", str(options.samples)]
         command += ["--threads", str(options.threads), "--seed", str(seed)]
     else:
-        batch, chunk, ways, explore = (BATCH // 4, 4, 8, 4) if method == "ddpo-branch" else (BATCH, CHUNK, 1, 0)
+        batch, chunk, ways, explore = (BATCH // 4, CHUNK, 8, 4) if method == "ddpo-branch" else (BATCH, CHUNK, 1, 0)
         command = [str(SCRIPT), "--method", method, "--corruption", "haze", "--evaluate-every", "0"]
         command += ["--explore", str(explore), "--rank", str(RANK), "--targets", TARGETS]
         command += ["--lr", str(LR), "--decay", "1", "--chunk", str(chunk), "--run.batch-size", str(batch)]

@@ -408,8 +408,12 @@ class Learner:
             )
             rewards = self.rewards(path.latents[-1], pictures, labels)
             return Drawn(source, text, [Action(*step) for step in steps], rewards)
+        def free(latents: Tensor, time: Tensor) -> Tensor:
+            with self.lens.merged():
+                return self.lens(latents, time, source, text, self.silence)
+
         at = position % (len(times) - 1)
-        tree = sampler.branch(scheduler, predict, start, times, at, config.ways, *chance)
+        tree = sampler.branch(scheduler, predict, start, times, at, config.ways, *chance, free)
         action = Action(tree.time, tree.latents, tree.after, tree.log_probabilities)
         return Drawn(source, text, [action], self.rewards(tree.ends.flatten(0, 1), pictures, labels))
 

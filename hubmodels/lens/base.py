@@ -24,6 +24,8 @@ from hubmodels.lens.sampler import Predict
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 FILES = ["model_index.json", *(f"{part}/*.{kind}" for part in PARTS for kind in ("json", "safetensors", "txt"))]
 """What is downloaded of a repository: no pickles, and nothing of the parts that are not used."""
+TOGETHER = 16
+"""Pictures that are decoded at a time: more take more memory."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def encode(base: Base, pictures: Tensor, generator: torch.Generator | None = Non
 
 def decode(base: Base, latents: Tensor) -> Tensor:
     """Pictures of latents, not clamped, float32."""
-    return base.vae.decode(latents / base.vae.config.scaling_factor).sample.float()
+    parts = (latents / base.vae.config.scaling_factor).split(TOGETHER)
+    return torch.cat([base.vae.decode(part).sample.float() for part in parts])
 
 
 @torch.no_grad()

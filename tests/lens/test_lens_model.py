@@ -65,6 +65,30 @@ def test_all_weights_that_were_learned_leave_the_base_as_it_is(tmp_path: Path) -
         pass
 
 
+@pytest.mark.parametrize("rank", [4, 0])
+def test_what_is_merged_says_the_same(rank: int) -> None:
+    taught = lens(rank=rank, targets=EVERYWHERE)
+    before = {name: weight.clone() for name, weight in taught.base.unet.state_dict().items()}
+    given = (torch.randn(2, 4, 8, 8), torch.tensor([99, 49]), torch.randn(2, 4, 8, 8), torch.randn(1, 16, 64))
+    with torch.no_grad():
+        wanted = taught(*given)
+        with taught.as_base():
+            untaught = taught(*given)
+        with taught.merged():
+            merged = taught(*given)
+        assert torch.equal(taught(*given), wanted)
+    torch.testing.assert_close(merged, wanted, atol=1e-4, rtol=1e-4)
+    assert rank == 0 or float((untaught - wanted).abs().max()) > 0.01
+    after = taught.base.unet.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    with pytest.raises(RuntimeError), taught.merged():
+        raise RuntimeError("in the middle")
+    with torch.no_grad():
+        assert torch.equal(taught(*given), wanted)
+    taught(*given).square().mean().backward()
+    assert all(weight.grad is not None for weight in taught.learned.values())
+
+
 def test_only_what_is_learned_is_trained_and_saved(tmp_path: Path) -> None:
     taught = lens(conditioned=True)
     trained = dict(taught.named_parameters())
