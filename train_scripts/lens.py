@@ -408,6 +408,7 @@ class Learner:
             )
             rewards = self.rewards(path.latents[-1], pictures, labels)
             return Drawn(source, text, [Action(*step) for step in steps], rewards)
+
         def free(latents: Tensor, time: Tensor) -> Tensor:
             with self.lens.merged():
                 return self.lens(latents, time, source, text, self.silence)
