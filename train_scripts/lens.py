@@ -114,6 +114,7 @@ class Config:
     classifier: str = "org/lens-classifier"
     """A CLIP, or another classifier of transformers: folder or Hub."""
     classifier_revision: str = ""
+    """Likewise. Some repositories have safetensors in a pull request alone: refs/pr/NUMBER."""
     template: str = TEMPLATE
     """What CLIP hears of a label."""
     prompt: str = ""
