@@ -25,6 +25,8 @@ from hubmodels.images import to_unit
 
 TEMPLATE = "An image of {label}"
 FILES = ["*.json", "*.safetensors", "*.txt"]
+FEW = 20
+"""So many labels are listed where one is not among them."""
 
 
 class Classifier(nn.Module):
@@ -189,5 +191,6 @@ def _rows(known: dict[str, int], labels: Sequence[str], name: str) -> list[int]:
     if unknown:
         near = difflib.get_close_matches(unknown[0].lower(), numbers, 3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        hint = hint or (f": {', '.join(known)}" if len(known) <= FEW else "")
         raise ValueError(f"{name} knows {len(numbers)} labels, and {unknown[0]!r} is not one of them{hint}")
     return [numbers[label.lower()] for label in labels]

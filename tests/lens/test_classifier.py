@@ -65,6 +65,8 @@ def test_a_trained_one_knows_its_labels(folders: tuple[Path, Path]) -> None:
     torch.testing.assert_close(reader.asked(["dog", "cat", "bird"])(pictures(16)), wanted[:, [3, 2, 1]])
     with pytest.raises(ValueError, match="'dogg' is not one of them; did you mean dog?"):
         reader.asked(["dogg", "cat"])
+    with pytest.raises(ValueError, match="knows 4 labels, and 'zzz' is not one of them: bear, bird, cat, dog"):
+        reader.asked(["zzz", "cat"])
 
 
 @pytest.mark.parametrize("which", [0, 1])
