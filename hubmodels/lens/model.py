@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
@@ -240,7 +240,7 @@ class DiffusionLens(
         """Inside the `with` LoRA is added to the weights that it stands beside: the same network, 1.4 times as fast,
         through which nothing is learned. Afterwards these weights are what they were, to the bit."""
         unet = self.base.unet
-        layers = [one for one in unet.modules() if isinstance(one, LoraLayer)] if self.config.rank else []
+        layers: list[Any] = [one for one in unet.modules() if isinstance(one, LoraLayer)] if self.config.rank else []
         before = [layer.get_base_layer().weight for layer in layers]
         with torch.no_grad():
             for layer, weight in zip(layers, before, strict=True):
