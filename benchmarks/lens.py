@@ -1,6 +1,6 @@
 """How fast a lens learns from rewards, and how much of each: `ddpo-branch`, `ddpo`, and the DDPO trainer of trl.
 
-    python -m benchmarks.lens                      # half an hour on two cores
+    python -m benchmarks.lens                      # less than half an hour on two cores
     python -m benchmarks.lens --samples 4096 --seeds 1
     python -m benchmarks.lens --only ddpo-branch
 
@@ -49,7 +49,7 @@ class Options:
     """Measure how a lens learns."""
 
     only: Literal["", "ddpo-branch", "ddpo", "trl"] = ""
-    samples: int = 2048
+    samples: int = 1024
     """Rewards that each is given; a multiple of 128."""
     seeds: int = 3
     threads: int = 2
